@@ -1,0 +1,1 @@
+//! Engines that run models inside this process or behind an upstream.

@@ -1,0 +1,220 @@
+//! What a model is asked and what it answers: one shape for gateway, peers and engines.
+//!
+//! The gateway turns OpenAI's JSON into these types, peers carry them, and every engine
+//! (embedded or upstream) speaks them. Labels are absent on purpose: they decide where a
+//! request runs and never reach an engine.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use futures_util::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A chat request as an engine sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatRequest {
+    /// The model's id as the factory names it.
+    pub model: String,
+    /// The conversation, oldest first.
+    pub messages: Vec<Message>,
+    /// Most tokens to generate; the engine's own limit where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// Sampling temperature, 0 to 2; 0 is greedy, absent is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Nucleus mass, above 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Seed of the sampler; the same seed gives the same tokens on the same machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Texts that end the answer; they are not part of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Parameters that only some engines know, such as `tools`, unchanged.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
+    pub role: String,
+    /// The text, or its parts; `None` where an assistant only called tools.
+    #[serde(default)]
+    pub content: Option<Content>,
+    /// Fields beside role and content, unchanged.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A message's content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// Typed parts; the embedded engine reads those of type `text`.
+    Parts(Vec<Map<String, Value>>),
+}
+
+/// A request for embeddings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmbedRequest {
+    /// The model's id as the factory names it.
+    pub model: String,
+    /// The inputs; one vector comes back for each, in order.
+    pub inputs: Vec<EmbedInput>,
+    /// Cut vectors to this length and normalise them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<u32>,
+}
+
+/// One input of an embedding request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EmbedInput {
+    /// Text, tokenised by the engine.
+    Text(String),
+    /// Token ids of the model's own vocabulary.
+    Tokens(Vec<u32>),
+}
+
+/// What embeddings come back as.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Embeddings {
+    /// One unit-length vector for each input, in order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens read.
+    pub prompt_tokens: u64,
+}
+
+/// One step of a chat answer, in the order: deltas, then one `Finish` per choice, then one `Usage`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// More of the answer.
+    Delta(Delta),
+    /// A choice has ended.
+    Finish {
+        /// Which choice, from 0.
+        choice: u32,
+        /// `stop`, `length`, `tool_calls` or `content_filter`.
+        reason: String,
+    },
+    /// What was read and written; the last event.
+    Usage(Usage),
+}
+
+/// A piece of one choice.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Which choice, from 0.
+    pub choice: u32,
+    /// More text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Fields beside the text, such as `tool_calls`, unchanged.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// Token counts of one answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens read.
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    pub completion_tokens: u64,
+}
+
+/// A model that an engine serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The id that requests name.
+    pub id: String,
+    /// SHA-256 over the model's files in name order, lower-case hex; empty where an upstream does not tell.
+    pub digest: String,
+    /// Longest prompt plus answer, in tokens; 0 where an upstream does not tell.
+    pub context_tokens: u32,
+    /// Whether `chat` answers for it.
+    pub chat: bool,
+    /// Whether `embed` answers for it.
+    pub embed: bool,
+}
+
+/// Why an engine did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "snake_case")]
+pub enum EngineError {
+    /// The model is not served here.
+    #[error("model `{model}` is not served here")]
+    UnknownModel {
+        /// What was asked for.
+        model: String,
+    },
+    /// Prompt plus requested answer do not fit.
+    #[error("this model's context is {limit} tokens, the request needs {tokens}")]
+    ContextLength {
+        /// What the request needs.
+        tokens: u64,
+        /// What the model holds.
+        limit: u64,
+    },
+    /// A parameter would change the answer and is not supported.
+    #[error("`{parameter}` is not supported by this model's engine")]
+    Unsupported {
+        /// The parameter's name.
+        parameter: String,
+    },
+    /// A parameter's value is out of its range.
+    #[error("`{parameter}` {reason}")]
+    Invalid {
+        /// The parameter's name.
+        parameter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model's files cannot be used.
+    #[error("model file `{file}`: {reason}")]
+    ModelFile {
+        /// The file, and the tensor in it where one is to blame.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Every place is taken and the queue is full.
+    #[error("the engine is full, try again in {retry_after_s} s")]
+    Busy {
+        /// When a place is likely.
+        retry_after_s: u32,
+    },
+    /// The engine does not answer, or stopped in the middle.
+    #[error("the engine failed: {reason}")]
+    Failed {
+        /// What happened, without any of the prompt.
+        reason: String,
+    },
+}
+
+/// A future that an [`Engine`] returns.
+pub type EngineFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
+/// The steps of a chat answer. Dropping it stops the generation.
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
+
+/// Something that runs models: the embedded CPU engine, or an upstream that speaks OpenAI's API.
+pub trait Engine: Send + Sync {
+    /// The back end that really runs, such as `cpu` or `upstream`; stands in execution statements.
+    fn backend(&self) -> String;
+    /// The models served now.
+    fn models(&self) -> Vec<ModelInfo>;
+    /// Models that were configured and cannot be served, with the reason.
+    fn failures(&self) -> Vec<(String, EngineError)>;
+    /// Answers a conversation. Errors before the first token come from the future, later ones from the stream.
+    fn chat(&self, request: ChatRequest) -> EngineFuture<'_, EventStream>;
+    /// Turns texts into vectors.
+    fn embed(&self, request: EmbedRequest) -> EngineFuture<'_, Embeddings>;
+}
