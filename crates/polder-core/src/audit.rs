@@ -1,0 +1,254 @@
+//! Audit: an independent, simpler check of a decision, from its statement and the texts and facts of its time.
+//!
+//! It shares only `facts` and plain data with what it checks. Policies are parsed anew, entities and contexts are JSON rather
+//! than parts, labels are checked without Cedar, and the choice is found by looking at every pair. Absent: speed, and
+//! any word on whether a fact was true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
+
+use cedar_policy::{Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, PolicySet, Request};
+use serde_json::{Value, json};
+
+use crate::canonical::{Digest, hash};
+use crate::facts::{Claim, Evidence, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
+use crate::ids::NodeId;
+use crate::labels::{Closed as _, Purpose};
+use crate::placement::{Outcome, Verdict};
+use crate::policy::{LABELS_POLICY, LayerKind};
+use crate::statement::v1::DecisionStatement;
+
+/// What an auditor holds beside the statement.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    /// The text of the federation's baseline.
+    pub baseline: String,
+    /// The text of the owner's policy.
+    pub owner: String,
+    /// What each factory published.
+    pub factories: BTreeMap<NodeId, FactoryRecord>,
+    /// The issuers that the owner trusts.
+    pub trust: Vec<TrustedIssuer>,
+}
+
+/// What one factory published.
+#[derive(Debug, Clone)]
+pub struct FactoryRecord {
+    /// The text of its terms.
+    pub terms: String,
+    /// Its facts.
+    pub passport: Passport,
+    /// Its authority key.
+    pub authority: [u8; 32],
+}
+
+/// Everything in which the statement and the records disagree; empty where the decision holds.
+pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<String> {
+    let mut found = Vec::new();
+    let texts = [
+        ("baseline", statement.policies.baseline, records.baseline.as_str()),
+        ("owner", statement.policies.owner, records.owner.as_str()),
+        ("labels", statement.policies.labels, LABELS_POLICY),
+    ];
+    for (name, digest, text) in texts {
+        if digest != policy_digest(text) {
+            found.push(format!("the {name} policy is not the one that was asked"));
+        }
+    }
+    let mut roots = BTreeMap::new();
+    for verdict in &statement.verdicts {
+        match records.factories.get(&verdict.factory) {
+            Some(record) => check_verdict(statement, records, verdict, record, &mut roots, &mut found),
+            None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
+        }
+    }
+    if facts_root(&roots) != statement.facts {
+        found.push("the root over the facts differs".to_owned());
+    }
+    check_choice(statement, &mut found);
+    found
+}
+
+fn policy_digest(text: &str) -> Digest {
+    hash("polder/policy/v1", &[text.as_bytes()])
+}
+
+fn check_verdict(
+    statement: &DecisionStatement,
+    records: &Records,
+    verdict: &Verdict,
+    record: &FactoryRecord,
+    roots: &mut BTreeMap<NodeId, Digest>,
+    found: &mut Vec<String>,
+) {
+    let name = &verdict.factory;
+    if verdict.terms != policy_digest(&record.terms) {
+        found.push(format!("the terms of `{name}` are not the ones that were asked"));
+    }
+    match passport_root(&record.passport) {
+        Ok(root) if root == verdict.passport => drop(roots.insert(name.clone(), root)),
+        _ => found.push(format!("the facts of `{name}` are not the ones that were read")),
+    }
+    let held = believe(name, &record.passport, &record.authority, &records.trust);
+    let profile = Profile::at(&held, statement.at_ms);
+    let said: BTreeSet<(LayerKind, &str)> = verdict
+        .causes
+        .iter()
+        .filter(|cause| cause.layer != LayerKind::Availability)
+        .map(|cause| (cause.layer, cause.rule.as_str()))
+        .collect();
+    for (layer, text) in [
+        (LayerKind::Baseline, &records.baseline),
+        (LayerKind::Owner, &records.owner),
+        (LayerKind::Terms, &record.terms),
+    ] {
+        let mut refused = BTreeSet::new();
+        for purpose in &statement.request.labels.purposes {
+            refused.extend(ask(statement, *purpose, name, &profile, text));
+        }
+        let said: BTreeSet<String> = said.iter().filter(|(l, _)| *l == layer).map(|(_, r)| (*r).to_owned()).collect();
+        if refused != said {
+            found.push(format!("`{name}`: the {layer:?} layer refuses by {refused:?}, the statement says {said:?}"));
+        }
+    }
+    let outside = outside_countries(statement, &profile);
+    if outside != said.iter().any(|(layer, _)| *layer == LayerKind::Labels) {
+        found.push(format!("`{name}`: the statement and its countries disagree"));
+    }
+}
+
+fn outside_countries(statement: &DecisionStatement, profile: &Profile) -> bool {
+    let Some(countries) = &statement.request.labels.countries else { return false };
+    match profile.facts.get("site").map(|held| &held.fact.claim) {
+        Some(Claim::Site { country, .. }) => !countries.contains(country),
+        _ => true,
+    }
+}
+
+/// The ids of the rules by which one layer refuses; one made-up id where it fails in another way.
+fn ask(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile, text: &str) -> BTreeSet<String> {
+    let failed = || BTreeSet::from(["policy-error".to_owned()]);
+    let Ok(set) = PolicySet::from_str(text) else { return failed() };
+    let Some((request, entities)) = question(s, purpose, name, profile) else { return failed() };
+    let response = Authorizer::new().is_authorized(&request, &set, &entities);
+    let mut refused = BTreeSet::new();
+    if response.diagnostics().errors().next().is_some() {
+        refused.insert("policy-error".to_owned());
+    }
+    if response.decision() == CedarDecision::Allow {
+        return refused;
+    }
+    refused.extend(response.diagnostics().reason().filter_map(|id| set.annotation(id, "id")).map(str::to_owned));
+    if refused.is_empty() {
+        refused.insert("not-permitted".to_owned());
+    }
+    refused
+}
+
+fn entity(kind: &str, id: &str) -> Value {
+    json!({"__entity": {"type": kind, "id": id}})
+}
+
+fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile) -> Option<(Request, Entities)> {
+    let labels = &s.request.labels;
+    let mut context = json!({
+        "class": entity("Class", labels.class.as_str()),
+        "purpose": entity("Purpose", purpose.as_str()),
+        "project": s.request.project.as_str(),
+        "model": entity("Model", s.request.model.as_str()),
+    });
+    let fields = context.as_object_mut()?;
+    if let Some(countries) = &labels.countries {
+        let countries = countries.iter().map(|country| entity("Country", country.as_str())).collect();
+        fields.insert("countries".to_owned(), countries);
+    }
+    if let Some(language) = &labels.language {
+        fields.insert("language".to_owned(), entity("Language", language.as_str()));
+    }
+    let context = Context::from_json_value(context, None).ok()?;
+    let uid = |kind: &str, id: &str| EntityUid::from_json(json!({"type": kind, "id": id})).ok();
+    let principal = uid("Tenant", s.request.tenant.as_str())?;
+    let action = uid("Action", s.request.action.as_str())?;
+    let resource = uid("Factory", name.as_str())?;
+    let request = Request::new(principal, action, resource, context, None).ok()?;
+    let factory = json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
+    Some((request, Entities::from_json_value(factory, None).ok()?))
+}
+
+/// The attributes that policies read, written out plainly from the facts.
+fn attributes(profile: &Profile) -> Value {
+    let mut attributes = json!({});
+    let claims = || profile.facts.values().map(|held| (&held.fact.claim, held.evidence));
+    let classes = |evidence: Evidence| -> Value {
+        Evidence::all().iter().filter(|c| **c <= evidence).map(|c| entity("Evidence", c.as_str())).collect()
+    };
+    for (claim, evidence) in claims() {
+        match claim {
+            Claim::Site { country, .. } | Claim::Operator { country, .. } => {
+                attributes[claim.kind()] = json!({
+                    "country": entity("Country", country.as_str()),
+                    "in_eu": country.in_eu(), "in_eea": country.in_eea(), "evidence": classes(evidence),
+                });
+            }
+            Claim::Control { owners } => {
+                let outside = |eea: bool| owners.iter().any(|o| !if eea { o.country.in_eea() } else { o.country.in_eu() });
+                attributes["control"] = json!({
+                    "countries": owners.iter().map(|o| entity("Country", o.country.as_str())).collect::<Value>(),
+                    "in_eu": !outside(false), "in_eea": !outside(true), "evidence": classes(evidence),
+                });
+            }
+            Claim::Chip { .. } | Claim::Certification { .. } | Claim::Clearance { .. } => {}
+        }
+    }
+    let chips: Vec<_> = claims().filter(|(claim, _)| matches!(claim, Claim::Chip { .. })).collect();
+    if let Some(weakest) = chips.iter().map(|(_, evidence)| *evidence).min() {
+        let pick = |vendor: bool| -> Value {
+            let one = |(claim, _): &(&Claim, Evidence)| match claim {
+                Claim::Chip { vendor: name, .. } if vendor => Some(entity("Vendor", name.as_str())),
+                Claim::Chip { origin, .. } => Some(entity("Country", origin.as_str())),
+                _ => None,
+            };
+            chips.iter().filter_map(one).collect()
+        };
+        attributes["chips"] = json!({"vendors": pick(true), "origins": pick(false), "evidence": classes(weakest)});
+    }
+    for kind in ["certifications", "clearances"] {
+        for (grade, least) in [("declared", Evidence::C), ("attested", Evidence::B), ("measured", Evidence::A)] {
+            let one = |(claim, evidence): (&Claim, Evidence)| match claim {
+                _ if evidence < least || claim.kind() != kind => None,
+                Claim::Certification { scheme } => Some(entity("Certification", scheme.as_str())),
+                Claim::Clearance { country } => Some(entity("Country", country.as_str())),
+                _ => None,
+            };
+            attributes[kind][grade] = claims().filter_map(one).collect();
+        }
+    }
+    attributes
+}
+
+fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
+    let weights = &statement.weights;
+    for verdict in &statement.verdicts {
+        let products = [
+            (verdict.inputs.price_microeur_per_mtok, weights.price),
+            (verdict.inputs.load_ppm, weights.load),
+            (verdict.inputs.rtt_us, weights.latency),
+        ];
+        let sum: u128 = products.iter().map(|(input, weight)| u128::from(*input) * u128::from(*weight)).sum();
+        if u128::from(verdict.score) != sum.min(u128::from(u64::MAX)) {
+            found.push(format!("`{}`: the score is not what its inputs and the weights give", verdict.factory));
+        }
+    }
+    let admitted: Vec<&Verdict> = statement.verdicts.iter().filter(|verdict| verdict.causes.is_empty()).collect();
+    let better = |a: &Verdict, b: &Verdict| (a.score, &a.factory) < (b.score, &b.factory);
+    let best = admitted.iter().find(|one| !admitted.iter().any(|other| better(other, one)));
+    if statement.factory != best.map(|verdict| verdict.factory.clone()) {
+        found.push("the chosen factory is not the best of those admitted".to_owned());
+    }
+    if (statement.outcome == Outcome::Placed) != best.is_some() {
+        found.push("the outcome does not follow from the verdicts".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Canonical JSON, the one byte form of everything that is hashed or signed.
+//!
+//! RFC 8785 (JCS) narrowed to what Polder uses: object keys are ASCII and sorted, numbers are integers,
+//! strings are escaped as JCS says, no white space. Fractions are absent: a value with one is an error,
+//! so that no two implementations can disagree about its digits.
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 digest; 64 lower-case hexadecimal digits in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Digest(pub [u8; 32]);
+
+/// Why a value has no canonical form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CanonicalError {
+    /// A number that is not an integer.
+    #[error("`{0}` is not an integer, canonical JSON here holds integers only")]
+    Fraction(String),
+    /// An object key outside ASCII, whose place in the order would be ambiguous.
+    #[error("the key `{0}` is not plain ASCII")]
+    Key(String),
+    /// The value cannot be written as JSON at all.
+    #[error("not representable as JSON: {0}")]
+    Json(String),
+}
+
+/// The canonical bytes of a value.
+pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CanonicalError> {
+    let value = serde_json::to_value(value).map_err(|e| CanonicalError::Json(e.to_string()))?;
+    let mut out = Vec::with_capacity(512);
+    write(&value, &mut out)?;
+    Ok(out)
+}
+
+/// The SHA-256 of a value's canonical bytes after a domain prefix, such as `polder/ticket/v1`, and a zero byte.
+pub fn digest<T: Serialize>(domain: &str, value: &T) -> Result<Digest, CanonicalError> {
+    Ok(hash(domain, &[&to_bytes(value)?]))
+}
+
+/// SHA-256 over a domain prefix, a zero byte and the parts one after another.
+pub fn hash(domain: &str, parts: &[&[u8]]) -> Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(domain.as_bytes());
+    hasher.update([0]);
+    for part in parts {
+        hasher.update(part);
+    }
+    Digest(hasher.finalize().into())
+}
+
+fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+    match value {
+        Value::Number(number) if !(number.is_i64() || number.is_u64()) => {
+            Err(CanonicalError::Fraction(number.to_string()))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => write_json(value, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(item, out)?;
+            }
+            out.push(b']');
+            Ok(())
+        }
+        Value::Object(fields) => {
+            let mut sorted: Vec<_> = fields.iter().collect();
+            sorted.sort_by(|a, b| a.0.cmp(b.0));
+            out.push(b'{');
+            for (index, (key, item)) in sorted.into_iter().enumerate() {
+                if !key.is_ascii() {
+                    return Err(CanonicalError::Key(key.clone()));
+                }
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_json(key, out)?;
+                out.push(b':');
+                write(item, out)?;
+            }
+            out.push(b'}');
+            Ok(())
+        }
+    }
+}
+
+/// `serde_json` escapes strings exactly as RFC 8785 §3.2.2.2 does: the two-letter forms, `\u00xx` in lower case, nothing else.
+fn write_json<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+    serde_json::to_writer(out, value).map_err(|e| CanonicalError::Json(e.to_string()))
+}
+
+impl Digest {
+    /// The digest as 64 lower-case hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes_as_hex::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bytes_as_hex::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Fixed-length byte strings as lower-case hexadecimal, for `#[serde(with = …)]`.
+pub mod bytes_as_hex {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes the bytes as lower-case hexadecimal.
+    pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    /// Reads exactly `N` bytes of lower-case hexadecimal; upper case is refused, so that one value has one text.
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; N];
+        if text.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(&text, &mut bytes).is_err() {
+            return Err(D::Error::custom(format!("expected {} lower-case hexadecimal digits", 2 * N)));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

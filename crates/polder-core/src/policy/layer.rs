@@ -1,0 +1,243 @@
+//! One layer of policy: parsed, checked against schema and house rule, ready to be asked.
+//!
+//! Merging layers is absent on purpose: each is asked on its own, so that none can widen another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
+
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{Authorizer, Decision, Effect, Policy, PolicySet, ValidationMode, Validator};
+use cedar_policy::{PrincipalConstraint, ResourceConstraint};
+use serde_json::Value;
+
+use super::column::{Case, Column};
+use super::{Cause, Clause, FactRead, LayerKind, PolicySchema};
+use crate::canonical::{Digest, hash};
+
+/// Why a policy file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct PolicyError {
+    /// The file's name.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column, from 1, in characters.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+}
+
+/// One `forbid` of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its `@id`.
+    pub id: String,
+    /// Its `@reason`.
+    pub reason: String,
+    /// The line of its `@id`.
+    pub line: u32,
+    /// Its `@relax`: how readily the owner would give it up, 1 first; `None` where they said nothing.
+    pub relax: Option<u32>,
+    /// The attributes of the factory that it reads.
+    pub reads: BTreeSet<String>,
+}
+
+/// A layer that can be asked.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    kind: LayerKind,
+    file: String,
+    digest: Digest,
+    set: PolicySet,
+    rules: BTreeMap<String, Rule>,
+}
+
+impl Layer {
+    /// Parses a layer and holds it against schema and house rule.
+    pub fn parse(kind: LayerKind, file: &str, text: &str, schema: &PolicySchema) -> Result<Self, PolicyError> {
+        let source = Source { file, text };
+        let set = PolicySet::from_str(text).map_err(|errors| source.of_parse(&DetailedError::from(&errors)))?;
+        if set.num_of_templates() > 0 {
+            return Err(source.at(0, "policy templates are not used here", Some("write each policy out")));
+        }
+        let mut rules = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for policy in set.policies() {
+            if policy.effect() == Effect::Permit {
+                source.check_permit(policy)?;
+                continue;
+            }
+            let rule = source.rule(policy)?;
+            if !seen.insert(rule.id.clone()) {
+                return Err(source.at_line(rule.line, &format!("the rule id `{}` is used twice", rule.id)));
+            }
+            rules.insert(policy.id().to_string(), rule);
+        }
+        let report = Validator::new(schema.schema.clone()).validate(&set, ValidationMode::Strict);
+        if let Some(error) = report.validation_errors().min_by_key(|error| error.to_string()) {
+            return Err(source.of_validation(&DetailedError::from(error)));
+        }
+        Ok(Self { kind, file: file.to_owned(), digest: hash("polder/policy/v1", &[text.as_bytes()]), set, rules })
+    }
+
+    /// Whose rules these are.
+    pub fn kind(&self) -> LayerKind {
+        self.kind
+    }
+
+    /// The digest of the layer's text.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The rules, in no particular order of weight.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values()
+    }
+
+    /// Why this layer refuses a case at a factory; nothing where it permits.
+    pub fn refusals(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Vec<Cause> {
+        let request = match case.request(column, schema) {
+            Ok(request) => request,
+            Err(message) => return vec![self.built_in("policy-error", message)],
+        };
+        let response = Authorizer::new().is_authorized(&request, &self.set, column.entities());
+        let mut causes: BTreeSet<Cause> = BTreeSet::new();
+        for error in response.diagnostics().errors() {
+            causes.insert(self.built_in("policy-error", error.to_string()));
+        }
+        if response.decision() == Decision::Deny {
+            for id in response.diagnostics().reason() {
+                causes.extend(self.rules.get(&id.to_string()).map(|rule| self.cause(rule, column)));
+            }
+        }
+        // Nothing named a cause and yet the layer does not permit: say so rather than let it pass.
+        if causes.is_empty() && response.decision() != Decision::Allow {
+            causes.insert(self.built_in("not-permitted", "no permit of this layer speaks of this action".to_owned()));
+        }
+        causes.into_iter().collect()
+    }
+
+    fn built_in(&self, rule: &str, reason: String) -> Cause {
+        let clause = Some(Clause { file: self.file.clone(), line: 1 });
+        Cause { clause, ..Cause::built_in(self.kind, rule, reason) }
+    }
+
+    fn cause(&self, rule: &Rule, column: &Column) -> Cause {
+        let clause = (self.kind != LayerKind::Labels).then(|| Clause { file: self.file.clone(), line: rule.line });
+        let facts: Vec<FactRead> = rule.reads.iter().flat_map(|kind| column.read(kind)).collect();
+        Cause { layer: self.kind, rule: rule.id.clone(), reason: rule.reason.clone(), clause, facts }
+    }
+}
+
+/// A policy file's text, for messages that say where.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn check_permit(&self, policy: &Policy) -> Result<(), PolicyError> {
+        let broad = !policy.has_non_scope_constraint()
+            && policy.principal_constraint() == PrincipalConstraint::Any
+            && policy.resource_constraint() == ResourceConstraint::Any;
+        if broad {
+            return Ok(());
+        }
+        let offset = self.offset_of_policy(policy);
+        let hint = "write `permit (principal, action, resource);` and turn each condition into a `forbid` with `@id` and `@reason`";
+        Err(self.at(offset, "a permit must not have conditions", Some(hint)))
+    }
+
+    fn rule(&self, policy: &Policy) -> Result<Rule, PolicyError> {
+        let named = |key: &str| policy.annotation(key).filter(|text| !text.is_empty());
+        let (Some(id), Some(reason)) = (named("id"), named("reason")) else {
+            let hint = "put `@id(\"…\")` and `@reason(\"…\")` before it, so that a refusal can be explained";
+            return Err(self.at(self.offset_of_policy(policy), "a forbid needs `@id` and `@reason`", Some(hint)));
+        };
+        let line = self.line_of_id(id);
+        let relax = match named("relax").map(str::parse) {
+            None => None,
+            Some(Ok(rank)) => Some(rank),
+            Some(Err(_)) => return Err(self.at_line(line, "`@relax` takes a whole number, 1 for what may go first")),
+        };
+        let json = policy.to_json().map_err(|e| self.at_line(line, &e.to_string()))?;
+        let mut reads = BTreeSet::new();
+        collect_reads(&json, &mut reads);
+        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads })
+    }
+
+    /// Policies carry no position; the n-th one (`policy0`, `policy1` …) begins at the n-th `permit` or `forbid`.
+    fn offset_of_policy(&self, policy: &Policy) -> usize {
+        let number = policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0);
+        let mut offsets = Vec::new();
+        let mut start = 0;
+        for line in self.text.split_inclusive('\n') {
+            let code = line.trim_start();
+            let indent = line.len() - code.len();
+            if ["permit", "forbid"].iter().any(|word| code.starts_with(word)) {
+                offsets.push(start + indent);
+            }
+            start += line.len();
+        }
+        offsets.get::<usize>(number).copied().unwrap_or(0)
+    }
+
+    fn line_of_id(&self, id: &str) -> u32 {
+        let mark = format!("@id(\"{id}\")");
+        let mut lines = (1..).zip(self.text.lines());
+        lines.find(|(_, line)| !line.trim_start().starts_with("//") && line.contains(&mark)).map_or(1, |(n, _)| n)
+    }
+
+    fn of_parse(&self, error: &DetailedError) -> PolicyError {
+        let offset = error.source_locations.first().map_or(0, |label| label.loc.start);
+        self.at(offset, &error.message, error.help.as_deref())
+    }
+
+    /// Validation errors name the policy by number in their text; the house's reader knows it by its place.
+    fn of_validation(&self, error: &DetailedError) -> PolicyError {
+        let offset = error.source_locations.first().map_or(0, |label| label.loc.start);
+        let message = match error.message.split_once(", ") {
+            Some((before, after)) if before.starts_with("for policy") => after,
+            _ => error.message.as_str(),
+        };
+        self.at(offset, message, error.help.as_deref())
+    }
+
+    fn at(&self, offset: usize, message: &str, hint: Option<&str>) -> PolicyError {
+        let before = self.text.get(..offset.min(self.text.len())).unwrap_or_default();
+        let line = before.matches('\n').count();
+        let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count());
+        PolicyError {
+            file: self.file.to_owned(),
+            line: u32::try_from(line + 1).unwrap_or(u32::MAX),
+            column: u32::try_from(column + 1).unwrap_or(u32::MAX),
+            message: message.to_owned(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    fn at_line(&self, line: u32, message: &str) -> PolicyError {
+        PolicyError { line, ..self.at(0, message, None) }
+    }
+}
+
+/// The attributes of `resource` that a policy in Cedar's JSON form reads or asks for.
+fn collect_reads(json: &Value, reads: &mut BTreeSet<String>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| collect_reads(item, reads)),
+        Value::Object(fields) => {
+            for (operator, operands) in fields {
+                let of_resource = operands.pointer("/left/Var").and_then(Value::as_str) == Some("resource");
+                if of_resource && matches!(operator.as_str(), "." | "has") {
+                    reads.extend(operands.get("attr").and_then(Value::as_str).map(str::to_owned));
+                }
+                collect_reads(operands, reads);
+            }
+        }
+        _ => {}
+    }
+}

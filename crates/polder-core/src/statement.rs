@@ -1,0 +1,148 @@
+//! Statements: what a node says happened. A log entry is only the salted commitment to one.
+//!
+//! A statement's bytes are its canonical JSON. Prompts and answers are absent; a request appears as a salted digest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::{self, CanonicalError, Digest};
+
+/// The commitment to a statement: SHA-256 over `polder/commitment/v1`, a zero byte, the salt and the statement's bytes.
+/// These 32 bytes are the log entry.
+pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
+    canonical::hash("polder/commitment/v1", &[salt, statement])
+}
+
+/// The first version of every statement.
+pub mod v1 {
+    use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
+    use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
+    use crate::placement::{Decision, Outcome, Relaxation, Verdict, Weights};
+    use crate::request::Request;
+
+    /// Any statement; the field `statement` names which.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(tag = "statement")]
+    pub enum Statement {
+        /// A home decided.
+        #[serde(rename = "polder/decision/v1")]
+        Decision(Box<DecisionStatement>),
+        /// A factory ran, or tried to.
+        #[serde(rename = "polder/execution/v1")]
+        Execution(ExecutionStatement),
+    }
+
+    /// A home's decision, with everything that made it.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct DecisionStatement {
+        /// The decision's id.
+        pub id: DecisionId,
+        /// The home that decided.
+        pub home: NodeId,
+        /// The instant, in Unix milliseconds.
+        pub at_ms: u64,
+        /// What was decided about.
+        pub request: Request,
+        /// The salted digest of the request's body; its salt stays with the home.
+        pub body: Digest,
+        /// The layers that were asked, apart from terms, which stand in the verdicts.
+        pub policies: Policies,
+        /// The root over all facts that were read.
+        pub facts: Digest,
+        /// What the owner preferred.
+        pub weights: Weights,
+        /// One verdict for each factory, in name order.
+        pub verdicts: Vec<Verdict>,
+        /// What became of the request.
+        pub outcome: Outcome,
+        /// The chosen factory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub factory: Option<NodeId>,
+        /// The digest of the ticket that carries it out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub ticket: Option<Digest>,
+        /// For a refusal, the smallest changes that would place the request.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub nearest: Vec<Relaxation>,
+    }
+
+    /// The digests of the layers that a home asks.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Policies {
+        /// The federation's baseline.
+        pub baseline: Digest,
+        /// The owner's policy.
+        pub owner: Digest,
+        /// The labels layer.
+        pub labels: Digest,
+    }
+
+    /// What a factory did with a ticket.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct ExecutionStatement {
+        /// The factory.
+        pub factory: NodeId,
+        /// The home that sent the ticket.
+        pub home: NodeId,
+        /// The tenant it was for.
+        pub tenant: TenantId,
+        /// The decision that the ticket carries out.
+        pub decision: DecisionId,
+        /// The ticket's digest.
+        pub ticket: Digest,
+        /// The salted digest of the request's body.
+        pub body: Digest,
+        /// The digest of the terms under which the factory decided again.
+        pub terms: Digest,
+        /// The model as the request named it.
+        pub model: ModelId,
+        /// SHA-256 over the model's files; absent where an upstream engine does not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub model_digest: Option<Digest>,
+        /// The back end that really ran, such as `cpu` or `upstream`.
+        pub backend: String,
+        /// Tokens read.
+        pub prompt_tokens: u64,
+        /// Tokens generated.
+        pub completion_tokens: u64,
+        /// When it began, in Unix milliseconds.
+        pub started_ms: u64,
+        /// When it ended, in Unix milliseconds.
+        pub ended_ms: u64,
+        /// How it ended.
+        pub outcome: ExecutionOutcome,
+    }
+
+    /// How an execution ended.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum ExecutionOutcome {
+        /// The whole answer was generated.
+        Completed,
+        /// The home stopped reading.
+        Cancelled,
+        /// The engine failed.
+        Failed,
+    }
+
+    impl Statement {
+        /// The statement's canonical bytes.
+        pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+            canonical::to_bytes(self)
+        }
+    }
+
+    impl DecisionStatement {
+        /// The decision as `decide` returned it.
+        pub fn decision(&self) -> Decision {
+            Decision {
+                outcome: self.outcome,
+                factory: self.factory.clone(),
+                verdicts: self.verdicts.clone(),
+                nearest: self.nearest.clone(),
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The right to run at a factory: a signed capability for a while, and an unsigned ticket for each request.
+//!
+//! Nothing is signed per request. The capability is verified once and cached; the ticket travels inside the channel of two
+//! pinned keys, and its digest stands in both leaves. Sending either is absent: see `polder-node`.
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::{self, CanonicalError, Digest, bytes_as_hex};
+use crate::ids::{DecisionId, NodeId, TenantId};
+use crate::keys::{Signed, is_signed, sign};
+use crate::request::Request;
+
+/// Longest life of a capability, in milliseconds.
+pub const CAPABILITY_MS_MAX: u64 = 60_000;
+/// How far two nodes' clocks may differ before a capability is refused, in milliseconds.
+pub const CLOCK_SKEW_MS_MAX: u64 = 5_000;
+
+const CAPABILITY_DOMAIN: &str = "polder/capability/v1";
+const TICKET_DOMAIN: &str = "polder/ticket/v1";
+const REQUEST_DOMAIN: &str = "polder/request/v1";
+
+/// The right of a home to use a factory for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capability {
+    /// The home that grants it, and the only one that may use it.
+    pub home: NodeId,
+    /// The factory it is for.
+    pub factory: NodeId,
+    /// The tenant it is for.
+    pub tenant: TenantId,
+    /// First instant at which it holds, in Unix milliseconds.
+    pub from_ms: u64,
+    /// First instant at which it no longer holds, in Unix milliseconds.
+    pub until_ms: u64,
+}
+
+/// Why a request may not use a capability or a ticket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// The capability is for others than those in the channel.
+    #[error("the capability is for another {0}")]
+    Wrong(&'static str),
+    /// It holds at another time, or for too long.
+    #[error("the capability does not hold now")]
+    Time,
+    /// It is not signed by the home's authority key.
+    #[error("the capability is not signed by its home")]
+    Signature,
+    /// The request is not the one that the ticket names.
+    #[error("the request is not the one that its ticket names")]
+    Request,
+}
+
+impl Capability {
+    /// Signs a capability with the home's authority key.
+    pub fn sign(self, authority: &SigningKey) -> Result<Signed<Self>, CanonicalError> {
+        let signature = sign(CAPABILITY_DOMAIN, &self, authority)?;
+        Ok(Signed { value: self, signature })
+    }
+}
+
+impl Signed<Capability> {
+    /// Checks a capability that `home` presented to `factory` at an instant in Unix milliseconds.
+    pub fn check(&self, home: &NodeId, authority: &VerifyingKey, factory: &NodeId, now_ms: u64) -> Result<(), TicketError> {
+        let value = &self.value;
+        if value.home != *home {
+            return Err(TicketError::Wrong("home"));
+        }
+        if value.factory != *factory {
+            return Err(TicketError::Wrong("factory"));
+        }
+        let life_ms = value.until_ms.saturating_sub(value.from_ms);
+        let begun = value.from_ms <= now_ms.saturating_add(CLOCK_SKEW_MS_MAX);
+        if !begun || now_ms >= value.until_ms.saturating_add(CLOCK_SKEW_MS_MAX) || life_ms > CAPABILITY_MS_MAX {
+            return Err(TicketError::Time);
+        }
+        if !is_signed(CAPABILITY_DOMAIN, value, authority, &self.signature) {
+            return Err(TicketError::Signature);
+        }
+        Ok(())
+    }
+}
+
+/// The record that carries one request's permission inside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ticket {
+    /// 16 random bytes, never used twice.
+    #[serde(with = "bytes_as_hex")]
+    pub nonce: [u8; 16],
+    /// The decision it carries out.
+    pub decision: DecisionId,
+    /// The home that decided.
+    pub home: NodeId,
+    /// The factory that was chosen.
+    pub factory: NodeId,
+    /// The salted digest of the request's body.
+    pub body: Digest,
+    /// What was decided about.
+    pub request: Request,
+    /// Most tokens that may be generated.
+    pub tokens_max: u32,
+}
+
+impl Ticket {
+    /// The ticket's digest, which stands in both leaves.
+    pub fn digest(&self) -> Result<Digest, CanonicalError> {
+        canonical::digest(TICKET_DOMAIN, self)
+    }
+}
+
+/// The salted digest of a request's body.
+pub fn body_digest(salt: &[u8; 32], body: &[u8]) -> Digest {
+    canonical::hash(REQUEST_DOMAIN, &[salt, body])
+}
+
+#[cfg(test)]
+mod tests;
