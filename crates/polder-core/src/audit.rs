@@ -171,7 +171,8 @@ fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Pr
     let action = uid("Action", s.request.action.as_str())?;
     let resource = uid("Factory", name.as_str())?;
     let request = Request::new(principal, action, resource, context, None).ok()?;
-    let factory = json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
+    let factory =
+        json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
     Some((request, Entities::from_json_value(factory, None).ok()?))
 }
 
