@@ -101,11 +101,9 @@ fn piece(run: &str) -> String {
 /// Parts between `-` that are ids become `ID`; a base64url text that is long and mixed as a whole too.
 fn ids(text: &str) -> String {
     let parts: Vec<&str> = text.split(['-', '_']).collect();
-    if parts.iter().any(|part| is_random(part)) {
-        let kept: Vec<&str> = parts.iter().take_while(|part| !is_random(part)).copied().collect();
-        return kept.into_iter().chain(["ID"]).collect::<Vec<_>>().join("-");
-    }
-    text.to_owned()
+    let first = parts.iter().enumerate().position(|(at, part)| is_random(part) || (at > 0 && is_process(part)));
+    let Some(first) = first else { return text.to_owned() };
+    parts.into_iter().take(first).chain(["ID"]).collect::<Vec<_>>().join("-")
 }
 
 /// Eight or more hexadecimal digits, or a long mixture of letters and digits.
@@ -114,6 +112,11 @@ fn is_random(part: &str) -> bool {
     let hex = part.len() >= 8 && digits > 0 && part.chars().all(|c| c.is_ascii_hexdigit());
     let mixed = part.len() >= 16 && digits >= 2 && digits < part.len();
     hex || mixed
+}
+
+/// The number of a process, as it ends the name of a folder.
+fn is_process(part: &str) -> bool {
+    part.len() >= 3 && is_digits(part)
 }
 
 fn is_digits(text: &str) -> bool {

@@ -49,11 +49,17 @@ fn what_differs_from_run_to_run_is_made_equal() {
         ("key sk-polder-Ab3dEf6hIj9kLm2n-Zz9", "key sk-polder-Zy8xWv7uTs6rQp5o-Aa1"),
         ("at 2026-11-22T09:30:00Z,", "at 2027-01-02T10:11:12.5Z,"),
         ("paris      yes", "paris  yes"),
+        ("/tmp/polder-demo-41234/x", "/tmp/polder-demo-987/x"),
     ];
     for (a, b) in same {
         assert_eq!(normal::line(a), normal::line(b));
     }
-    for (a, b) in [("4 homes", "5 homes"), ("placed in paris", "placed in munich"), ("class-b", "class-c")] {
+    for (a, b) in [
+        ("4 homes", "5 homes"),
+        ("placed in paris", "placed in munich"),
+        ("class-b", "class-c"),
+        ("context 512", "context 1024"),
+    ] {
         assert_ne!(normal::line(a), normal::line(b));
     }
 }
@@ -76,7 +82,7 @@ fn the_readme_prints_what_it_says() {
     }
     let binary = binary();
     assert!(binary.is_file(), "`{}` is missing, run `cargo build --release` first", binary.display());
-    let home = binary.with_file_name(format!("readme-{}", std::process::id()));
+    let home = std::env::temp_dir().join(format!("polder-readme-{}", std::process::id()));
     std::fs::create_dir_all(&home).unwrap();
     let mut session = Session::new(&binary, &root, &home);
     let failures: Vec<String> = steps.iter().filter_map(|step| session.run(step).err()).collect();

@@ -34,6 +34,7 @@ pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (line, content) in prose(text) {
+        let content: String = content.split('`').step_by(2).collect();
         for (at, _) in content.match_indices("](") {
             let rest = &content[at + 2..];
             let target = rest.split([')', ' ']).next().unwrap_or_default();

@@ -14,6 +14,7 @@ mod arrows;
 mod console;
 mod headers;
 mod lengths;
+mod lifted;
 mod links;
 mod manifests;
 mod marks;
@@ -22,7 +23,6 @@ mod purity;
 mod ratchet;
 mod rust;
 mod tree;
-mod unsafety;
 
 use tree::Tree;
 
@@ -32,7 +32,7 @@ Usage: cargo xtask tidy
 
 Reads the tracked files and checks the house rules: which crate may know which,
 the core's purity, file headers, lengths (with xtask/tidy-ratchet.toml), banned
-names, unsafe code, open marks, machine paths, README console blocks, the names
+names, lifted lints, open marks, machine paths, README console blocks, the names
 in ARCHITECTURE.md, and links in the docs. The same checks run as a test.
 
 Example:
@@ -71,7 +71,7 @@ const CHECKS: &[Check] = &[
     ("headers", headers::check),
     ("lengths", lengths::check),
     ("names", names::check),
-    ("unsafety", unsafety::check),
+    ("lifted", lifted::check),
     ("marks", marks::check),
     ("console", console::check),
     ("architecture", architecture::check),

@@ -35,7 +35,7 @@ pub enum Kind {
     Function,
     /// An item or module with a name of its own.
     Named,
-    /// A field or a variant.
+    /// A field, a variant, or a word given to a macro.
     Part,
 }
 
@@ -142,6 +142,18 @@ impl Collector {
         self.add(ident, Kind::Named, ident.span(), ident.span());
     }
 
+    /// Words given to a macro: names it may define.
+    fn parts(&mut self, tokens: TokenStream) {
+        let parts = words(tokens).into_iter();
+        self.items.extend(parts.map(|(name, line)| Item {
+            path: name.clone(),
+            name,
+            line,
+            lines: 1,
+            kind: Kind::Part,
+        }));
+    }
+
     fn inside(&mut self, name: String, visit: impl FnOnce(&mut Self)) {
         self.scope.push(name);
         visit(self);
@@ -157,11 +169,10 @@ impl<'ast> Visit<'ast> for Collector {
         match item {
             syn::Item::Const(item) => self.named(&item.ident),
             syn::Item::Enum(item) => self.named(&item.ident),
-            syn::Item::Macro(item) => {
-                if let Some(ident) = &item.ident {
-                    self.named(ident);
-                }
-            }
+            syn::Item::Macro(item) => match &item.ident {
+                Some(ident) => self.named(ident),
+                None => self.parts(item.mac.tokens.clone()),
+            },
             syn::Item::Mod(item) => self.named(&item.ident),
             syn::Item::Static(item) => self.named(&item.ident),
             syn::Item::Struct(item) => self.named(&item.ident),

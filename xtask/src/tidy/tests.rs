@@ -163,11 +163,23 @@ fn names_that_say_nothing_are_found() {
 #[test]
 fn unsafe_code_has_one_place() {
     let code = with_header("#![allow(unsafe_code)]\n");
-    one(&said(unsafety::check, &[("crates/polder/src/a.rs", &code)]), "crates/polder/src/a.rs:2", "`unsafe_code`");
+    one(&said(lifted::check, &[("crates/polder/src/a.rs", &code)]), "crates/polder/src/a.rs:2", "`unsafe_code`");
     let hidden = with_header("mod m { #[cfg_attr(unix, allow(unsafe_code))] fn f() {} }\n");
-    one(&said(unsafety::check, &[("a.rs", &hidden)]), "a.rs:2", "`unsafe_code`");
-    assert!(said(unsafety::check, &[("crates/polder-node/src/engine/mapped.rs", &code)]).is_empty());
-    assert!(said(unsafety::check, &[("a.rs", &with_header("#![deny(unsafe_code)]\n"))]).is_empty());
+    one(&said(lifted::check, &[("a.rs", &hidden)]), "a.rs:2", "`unsafe_code`");
+    assert!(said(lifted::check, &[("crates/polder-node/src/engine/mapped.rs", &code)]).is_empty());
+    assert!(said(lifted::check, &[("a.rs", &with_header("#![deny(unsafe_code)]\n"))]).is_empty());
+}
+
+#[test]
+fn only_tests_may_unwrap() {
+    let code = with_header("fn f() {\n    #[allow(clippy::unwrap_used)]\n    g();\n}\n");
+    one(&said(lifted::check, &[("a.rs", &code)]), "a.rs:3", "`unwrap_used`");
+    let hidden = with_header("#![cfg_attr(not(test), allow(clippy::panic))]\n");
+    one(&said(lifted::check, &[("a.rs", &hidden)]), "a.rs:2", "`panic`");
+    let inline = with_header(
+        "#![cfg_attr(test, allow(clippy::panic))]\n#[cfg(test)]\nmod t { #![allow(clippy::unwrap_used)] }\n",
+    );
+    assert!(said(lifted::check, &[("a.rs", &inline), ("a/tests.rs", &code)]).is_empty());
 }
 
 #[test]
@@ -190,11 +202,11 @@ fn console_blocks_that_cannot_run_are_found() {
 
 #[test]
 fn architecture_names_must_exist() {
-    let code = with_header("pub struct Tree;\npub fn decide() {}\npub enum E { Gone }\n");
+    let code = with_header("pub struct Tree;\npub fn decide() {}\npub enum E { Gone }\nids! { NodeId, \"node\"; }\n");
     let of =
         |text: &str| said(architecture::check, &[("crates/polder-core/src/a.rs", &code), ("ARCHITECTURE.md", text)]);
     let fine = "`crates/polder-core`, `a.rs`, `crates/polder-core/src/`, `Tree`, `decide()`, `a::decide`, `HashMap`, \
-        `std::fs`, `polder demo`, `/v1/models`, `labels`, `E::Gone`\n```\n`Nothing`\n```\n";
+        `std::fs`, `polder demo`, `/v1/models`, `labels`, `E::Gone`, `NodeId`\n```\n`Nothing`\n```\n";
     assert!(of(fine).is_empty(), "{:?}", of(fine));
     one(&of("x\n`Forest`\n"), "ARCHITECTURE.md:2", "an item");
     one(&of("`judge()`\n"), "ARCHITECTURE.md:1", "an item");
@@ -205,8 +217,7 @@ fn architecture_names_must_exist() {
 #[test]
 fn links_must_lead_somewhere() {
     let of = |text: &str| said(links::check, &[("docs/a.md", text), ("docs/b.md", "# One thing\n"), ("LICENSE", "x")]);
-    let fine =
-        "[b](b.md) [c](b.md#one-thing) [l](../LICENSE) [w](https://example.org) [d](../docs/)\n```\n[x](y)\n```\n";
+    let fine = "[b](b.md) [c](b.md#one-thing) [l](../LICENSE) [w](https://example.org) [d](../docs/) `[c](d)` [`b`](b.md)\n```\n[x](y)\n```\n";
     assert!(of(fine).is_empty(), "{:?}", of(fine));
     one(&of("\n[b](c.md)\n"), "docs/a.md:2", "no file");
     one(&of("[b](b.md#two)\n"), "docs/a.md:1", "no heading `#two`");
