@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::clock::now_ms;
 use crate::config::{Config, EngineConfig, FactoryConfig};
-use crate::engine::embedded::{Embedded, EngineLimits, ModelSource};
+use crate::engine::{Embedded, EngineLimits, ModelSource};
 use crate::factory::Factory;
 use crate::gateway::{self, Gateway};
 use crate::home::{Home, Known, PolicyState, View};
