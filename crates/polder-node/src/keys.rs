@@ -56,16 +56,20 @@ fn seed(path: &Path) -> Result<SigningKey, KeyError> {
     let fail = |message: String| KeyError { path: path.to_owned(), message };
     if !path.exists() {
         let seed: [u8; 32] = random().map_err(|e| fail(e.to_string()))?;
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| fail(e.to_string()))?;
-        file.write_all(hex::encode(seed).as_bytes()).and_then(|()| file.sync_all()).map_err(|e| fail(e.to_string()))?;
+        write_private(path, hex::encode(seed).as_bytes()).map_err(|e| fail(e.to_string()))?;
     }
     let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     let mut seed = [0; 32];
     hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| fail("expected 64 hexadecimal digits".to_owned()))?;
     Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Writes a file that only its owner may read. The file is whole or absent: it is written beside its place and moved there.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    drop(fs::remove_file(&beside));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
 }

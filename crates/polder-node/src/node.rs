@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::clock::now_ms;
 use crate::config::{Config, EngineConfig, FactoryConfig};
-use crate::engine::{Embedded, EngineLimits, ModelSource};
+use crate::engine::embedded::Embedded;
+use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
 use crate::gateway::{self, Gateway};
 use crate::home::{Home, Known, PolicyState, View};
@@ -31,8 +32,9 @@ use crate::store::Store;
 use crate::upstream::Upstream;
 use crate::api;
 
-/// How often a home asks the factories how they are.
+/// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -208,8 +210,10 @@ impl Node {
 
 async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
     loop {
+        let heard_of_all = home.view.known().values().all(|known| known.status.is_some());
+        let pause = if heard_of_all { LOOK_EVERY } else { LOOK_FIRST_EVERY };
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => home.look_round().await,
+            () = tokio::time::sleep(pause) => home.look_round().await,
             () = shutdown.wait() => return,
         }
     }
@@ -227,7 +231,8 @@ async fn engine(config: &FactoryConfig) -> Result<Arc<dyn Engine>, NodeError> {
                 path: path.clone(),
             };
             let sources: Vec<ModelSource> = models.iter().map(source).collect();
-            let limits = EngineLimits { parallel: config.places, queue: config.queue };
+            let (parallel, queue) = (config.places, config.queue);
+            let limits = EngineLimits { parallel, queue, ..EngineLimits::default() };
             let loaded = tokio::task::spawn_blocking(move || Embedded::load(&sources, limits)).await;
             let engine = loaded.map_err(|e| NodeError::System(format!("loading the models broke off: {e}")))?;
             for (model, error) in engine.failures() {
