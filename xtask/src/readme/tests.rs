@@ -72,6 +72,27 @@ fn dots_stand_for_any_lines_and_a_difference_is_shown() {
     assert!(message.contains("line 2") && message.contains("printed: c"), "{message}");
 }
 
+/// Runs a README against a shell that stands in for the binary.
+#[cfg(unix)]
+fn told_by_a_shell(lines: &str) -> Vec<Result<(), String>> {
+    let home = std::env::temp_dir();
+    let mut session = Session::new(std::path::Path::new("/bin/sh"), &home, &home);
+    parse(&block(lines)).unwrap().iter().map(|step| session.run(step)).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_session_remembers_what_came_before() {
+    let told = told_by_a_shell(
+        "$ export NAME=polder\n$ polder -c 'echo $NAME; echo aside >&2; exit 3'\npolder\naside\n$ echo $?\n3\n\
+         $ polder -c 'echo ready; exec sleep 60' &\nready\n$ polder -c 'echo other'\nsame",
+    );
+    assert_eq!(told.len(), 5);
+    assert!(told[..4].iter().all(Result::is_ok), "{told:?}");
+    let message = told[4].as_ref().unwrap_err();
+    assert!(message.starts_with("README.md:12: ") && message.contains("README:  same"), "{message}");
+}
+
 #[test]
 fn the_readme_prints_what_it_says() {
     let root = process::root().unwrap();
