@@ -1,1 +1,5 @@
+<<<<<<< HEAD
+
+=======
 //! Tests of `ticket`: one for each thing its header promises. None is written yet.
+>>>>>>> refs/heads/xtask
