@@ -93,6 +93,16 @@ fn a_session_remembers_what_came_before() {
     assert!(message.starts_with("README.md:12: ") && message.contains("README:  same"), "{message}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_line_with_control_c_interrupts() {
+    let told = told_by_a_shell(
+        "$ polder -c 'trap \"echo stopped; exit 4\" INT; echo ready; while true; do sleep 0.05; done'\nready\n^C\n\
+         stopped\n$ echo $?\n4",
+    );
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+}
+
 #[test]
 fn the_readme_prints_what_it_says() {
     let root = process::root().unwrap();
