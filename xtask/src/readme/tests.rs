@@ -48,6 +48,7 @@ fn what_differs_from_run_to_run_is_made_equal() {
         ("receipt 4f2a9c01", "receipt 00112233"),
         ("key sk-polder-Ab3dEf6hIj9kLm2n-Zz9", "key sk-polder-Zy8xWv7uTs6rQp5o-Aa1"),
         ("at 2026-11-22T09:30:00Z,", "at 2027-01-02T10:11:12.5Z,"),
+        ("key q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ", "key AbC+/Rw2eJCrze8SNFZ4kKvN7xI0Vw=="),
         ("paris      yes", "paris  yes"),
         ("/tmp/polder-demo-41234/x", "/tmp/polder-demo-987/x"),
     ];
