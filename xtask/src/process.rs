@@ -54,7 +54,8 @@ pub fn capture(command: &mut Command) -> Result<String, Failure> {
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let telling = |line: &&str| !line.trim().is_empty() && !line.contains("complete log");
+        let last = said.lines().rev().find(telling).unwrap_or("it said nothing");
         return Err(Failure::new(format!("`{shown}` failed: {}", last.trim()), "run it by hand to see more"));
     }
     String::from_utf8(output.stdout)

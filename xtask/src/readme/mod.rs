@@ -2,8 +2,8 @@
 //!
 //! A block is fenced as `console`. Lines that begin with `$ ` are commands, the lines below each are what it
 //! prints. `polder …` and `cargo run --release -- …` run the built binary; a command that ends in ` &` stays
-//! in the background until the end; `echo $?` prints the exit code before it. A line of `...` stands for any
-//! lines. A block that cannot run is fenced as `console no-run: REASON`. Pipes and other programs are absent,
+//! in the background until the end; a line `^C` in the output interrupts the command there; `echo $?` prints the
+//! exit code before it. A line of `...` stands for any lines. A block that cannot run is fenced as `console no-run: REASON`. Pipes and other programs are absent,
 //! so that the blocks run the same everywhere.
 
 #[cfg(test)]

@@ -63,6 +63,9 @@ pub fn line(text: &str) -> String {
 
 /// One word: an address, an id, a time, or itself.
 fn word(text: &str) -> String {
+    if is_base64(text) {
+        return "ID".to_owned();
+    }
     let mut out = String::new();
     let mut run = String::new();
     for letter in text.chars() {
@@ -112,6 +115,16 @@ fn is_random(part: &str) -> bool {
     let hex = part.len() >= 8 && digits > 0 && part.chars().all(|c| c.is_ascii_hexdigit());
     let mixed = part.len() >= 16 && digits >= 2 && digits < part.len();
     hex || mixed
+}
+
+/// A key or a signature: long, in base64, with letters of both cases and digits.
+fn is_base64(text: &str) -> bool {
+    let has = |kind: fn(&char) -> bool| text.chars().any(|c| kind(&c));
+    text.len() >= 24
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='))
+        && has(char::is_ascii_digit)
+        && has(char::is_ascii_uppercase)
+        && has(char::is_ascii_lowercase)
 }
 
 /// The number of a process, as it ends the name of a folder.

@@ -48,6 +48,7 @@ fn what_differs_from_run_to_run_is_made_equal() {
         ("receipt 4f2a9c01", "receipt 00112233"),
         ("key sk-polder-Ab3dEf6hIj9kLm2n-Zz9", "key sk-polder-Zy8xWv7uTs6rQp5o-Aa1"),
         ("at 2026-11-22T09:30:00Z,", "at 2027-01-02T10:11:12.5Z,"),
+        ("key q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ", "key AbC+/Rw2eJCrze8SNFZ4kKvN7xI0Vw=="),
         ("paris      yes", "paris  yes"),
         ("/tmp/polder-demo-41234/x", "/tmp/polder-demo-987/x"),
     ];
@@ -70,6 +71,37 @@ fn dots_stand_for_any_lines_and_a_difference_is_shown() {
     assert_eq!(normal::difference(&expected(&["a", "..."]), "a\n"), None);
     let message = normal::difference(&expected(&["a", "b"]), "a\nc\n").unwrap();
     assert!(message.contains("line 2") && message.contains("printed: c"), "{message}");
+}
+
+/// Runs a README against a shell that stands in for the binary.
+#[cfg(unix)]
+fn told_by_a_shell(lines: &str) -> Vec<Result<(), String>> {
+    let home = std::env::temp_dir();
+    let mut session = Session::new(std::path::Path::new("/bin/sh"), &home, &home);
+    parse(&block(lines)).unwrap().iter().map(|step| session.run(step)).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_session_remembers_what_came_before() {
+    let told = told_by_a_shell(
+        "$ export NAME=polder\n$ polder -c 'echo $NAME; echo aside >&2; exit 3'\npolder\naside\n$ echo $?\n3\n\
+         $ polder -c 'echo ready; exec sleep 60' &\nready\n$ polder -c 'echo other'\nsame",
+    );
+    assert_eq!(told.len(), 5);
+    assert!(told[..4].iter().all(Result::is_ok), "{told:?}");
+    let message = told[4].as_ref().unwrap_err();
+    assert!(message.starts_with("README.md:12: ") && message.contains("README:  same"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_line_with_control_c_interrupts() {
+    let told = told_by_a_shell(
+        "$ polder -c 'trap \"echo stopped; exit 4\" INT; echo ready; while true; do sleep 0.05; done'\nready\n^C\n\
+         stopped\n$ echo $?\n4",
+    );
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
 }
 
 #[test]

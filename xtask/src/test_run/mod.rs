@@ -23,7 +23,7 @@ Runs, in order:
   clippy   cargo clippy on everything, warnings are errors
   deny     cargo deny check, where cargo-deny is installed
   install  the test environment in .test-env/: the OpenAI SDKs for Python and Node
-  build    the binaries, in the release profile
+  build    the binaries and the tests, in the release profile
   test     all tests, with nextest where it is installed
   doc      the examples in the documentation
 
@@ -31,8 +31,9 @@ Runs, in order:
   --skip-install   install nothing; tests that need the SDKs are skipped and counted
 
 Tests learn of the environment by POLDER_TEST_PYTHON (an interpreter with the SDK) and
-POLDER_TEST_NODE_DIR (a folder whose node_modules holds it). A test that cannot run
-appends a line `NAME: REASON` to the file that POLDER_TEST_SKIPS names.
+POLDER_TEST_NODE_DIR (a folder whose node_modules holds it); where one is missing,
+POLDER_TEST_SKIP_REASON says why. A test that cannot run appends a line `NAME: REASON`
+to the file that POLDER_TEST_SKIPS names, and passes; the summary counts these lines.
 
 Example:
   cargo xtask test --only test --skip-install
@@ -48,7 +49,7 @@ enum Outcome {
 struct Run {
     root: PathBuf,
     install: bool,
-    env: Vec<(String, PathBuf)>,
+    missing: String,
     skips: PathBuf,
 }
 
@@ -70,13 +71,15 @@ pub fn task(args: &[String]) -> Result<(), Failure> {
     let root = process::root()?;
     let skips = root.join(environment::FOLDER).join("skipped.txt");
     forget(&skips)?;
-    let mut run = Run { root, install: !skip_install, env: Vec::new(), skips };
+    let missing = "the step `install` has not run".to_owned();
+    let mut run = Run { root, install: !skip_install, missing, skips };
     let mut summary = String::new();
     let mut failed = Vec::new();
     for (name, step) in STEPS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|one| one == name)) {
         eprintln!("\n== {name} ==");
         let start = Instant::now();
-        let ended = step(&mut run);
+        let needs_build = matches!(*name, "test" | "doc") && failed.contains(&"build");
+        let ended = if needs_build { Ok(Outcome::Skipped("`build` failed".to_owned())) } else { step(&mut run) };
         let seconds = start.elapsed().as_secs();
         let line = match &ended {
             Ok(Outcome::Passed) => format!("  {name:<8} passed   {seconds:>5} s"),
@@ -149,20 +152,18 @@ fn deny(run: &mut Run) -> Result<Outcome, Failure> {
 }
 
 fn install(run: &mut Run) -> Result<Outcome, Failure> {
-    if !run.install {
-        return Ok(Outcome::Skipped("--skip-install was given".to_owned()));
-    }
-    let missing = environment::install(&run.root);
-    if missing.is_empty() { Ok(Outcome::Passed) } else { Ok(Outcome::Skipped(missing.join("; "))) }
+    run.missing =
+        if run.install { environment::install(&run.root).join("; ") } else { "--skip-install was given".to_owned() };
+    if run.missing.is_empty() { Ok(Outcome::Passed) } else { Ok(Outcome::Skipped(run.missing.clone())) }
 }
 
 fn build(run: &mut Run) -> Result<Outcome, Failure> {
-    process::run(process::cargo(&run.root).args(["build", "--release", "--workspace", "--bins"]))?;
+    // Together with the tests: their dependencies' features would otherwise build half the tree twice.
+    process::run(process::cargo(&run.root).args(["build", "--release", "--workspace", "--bins", "--tests"]))?;
     Ok(Outcome::Passed)
 }
 
 fn test(run: &mut Run) -> Result<Outcome, Failure> {
-    run.env = environment::variables(&run.root);
     let nextest = process::works(process::cargo(&run.root).args(["nextest", "--version"]));
     let mut command = process::cargo(&run.root);
     if nextest {
@@ -180,11 +181,8 @@ fn doc(run: &mut Run) -> Result<Outcome, Failure> {
 }
 
 fn with_environment<'a>(command: &'a mut Command, run: &Run) -> &'a mut Command {
-    command.env("POLDER_TEST_SKIPS", &run.skips).env("INSTA_UPDATE", "no");
-    for (name, value) in &run.env {
-        command.env(name, value);
-    }
-    command
+    command.env("POLDER_TEST_SKIPS", &run.skips).env("POLDER_TEST_SKIP_REASON", &run.missing);
+    command.env("INSTA_UPDATE", "no").envs(environment::variables(&run.root))
 }
 
 /// Begins with no skipped tests.

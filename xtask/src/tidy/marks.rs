@@ -1,4 +1,4 @@
-//! Marks that must not stay: open tasks in the text, paths of somebody's machine, registry hosts in lock files.
+//! Marks that must not stay: open tasks, unfinished merges, paths of somebody's machine, registry hosts in lock files.
 //!
 //! The words are put together here from halves, so that this file does not find itself.
 
@@ -7,6 +7,9 @@ use super::tree::Tree;
 
 /// Words that mark something unfinished.
 const OPEN: &[[&str; 2]] = &[["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]];
+
+/// How a line begins that a merge has left behind.
+const MERGE: &[[&str; 2]] = &[["<<<<", "<<< "], [">>>>", ">>> "]];
 
 /// How absolute paths of one machine begin.
 const MACHINE: &[[&str; 2]] =
@@ -26,6 +29,9 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
             for mark in OPEN.iter().map(|halves| halves.concat()).filter(|mark| has_word(line, mark)) {
                 let next = "finish it, or open an issue and remove the mark";
                 found.push(Finding::new(path, at, format!("an open `{mark}`"), next));
+            }
+            if MERGE.iter().any(|halves| line.starts_with(&halves.concat())) {
+                found.push(Finding::new(path, at, "an unfinished merge", "choose what stays and remove the marks"));
             }
             for start in MACHINE.iter().map(|halves| halves.concat()).filter(|start| has_path(line, start)) {
                 let next = "use a relative path or ask the system for the folder";

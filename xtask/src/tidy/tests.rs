@@ -187,6 +187,8 @@ fn open_marks_and_machine_paths_are_found() {
     let mark = ["TO", "DO"].concat();
     one(&said(marks::check, &[("a.md", &format!("fine\n{mark}: more\n"))]), "a.md:2", &mark);
     assert!(said(marks::check, &[("a.md", &format!("MAS{mark}R todo!\n"))]).is_empty());
+    let merge = ["<<<<", "<<< HEAD"].concat();
+    one(&said(marks::check, &[("a.rs", &format!("//! x\n{merge}\n"))]), "a.rs:2", "unfinished merge");
     let path = ["/ho", "me/ada/x"].concat();
     one(&said(marks::check, &[("a.toml", &format!("dir = \"{path}\"\n"))]), "a.toml:1", "path of one machine");
     assert!(said(marks::check, &[("a.md", &format!("https://example.org{path} ~{path}\n"))]).is_empty());

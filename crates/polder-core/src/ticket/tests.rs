@@ -1,5 +1,1 @@
-<<<<<<< HEAD
-
-=======
 //! Tests of `ticket`: one for each thing its header promises. None is written yet.
->>>>>>> refs/heads/xtask
