@@ -228,9 +228,12 @@ impl Home {
         let peer = self.peers.get(&factory).ok_or_else(|| Attempt::gone("it is no member"))?;
         let capability = self.capability(&factory).map_err(|e| Attempt::gone(&e.to_string()))?;
         let envelope = Envelope { version: VERSION, capability, ticket, salt, work: work.to_owned() };
-        let lost = |error: PeerError| {
-            self.view.mark_unreachable(&factory, &error.to_string(), now_ms());
-            Attempt::gone(&error.to_string())
+        let lost = |error: PeerError| match &error {
+            PeerError::Unreachable { .. } => {
+                self.view.mark_unreachable(&factory, &error.to_string(), now_ms());
+                Attempt::gone(&error.to_string())
+            }
+            PeerError::Protocol { .. } => Attempt::out("not-understood", &error.to_string()),
         };
         let mut frames = peer.run(envelope).await.map_err(lost)?;
         loop {
@@ -297,7 +300,11 @@ enum Attempt {
 
 impl Attempt {
     fn gone(reason: &str) -> Self {
-        Self::Excluded(vec![Cause::built_in(LayerKind::Availability, UNREACHABLE, reason)])
+        Self::out(UNREACHABLE, reason)
+    }
+
+    fn out(rule: &str, reason: &str) -> Self {
+        Self::Excluded(vec![Cause::built_in(LayerKind::Availability, rule, reason)])
     }
 
     fn of_engine(error: EngineError) -> Self {
@@ -309,7 +316,7 @@ impl Attempt {
             EngineError::Busy { .. } => placement::NO_CAPACITY,
             EngineError::ModelFile { .. } | EngineError::Failed { .. } => "engine-failed",
         };
-        Self::Excluded(vec![Cause::built_in(LayerKind::Availability, rule, error.to_string())])
+        Self::out(rule, &error.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use futures_util::StreamExt as _;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, BodyStream, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -94,6 +94,7 @@ impl Remote {
         let request = Request::builder()
             .method(method)
             .uri(format!("https://polder.invalid{path}"))
+            .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| self.protocol(e))?;
         let mut sender = self.sender().await?;
