@@ -15,7 +15,7 @@ use crate::facts::{Claim, Evidence, Passport, Profile, TrustedIssuer, believe, f
 use crate::ids::NodeId;
 use crate::labels::{Closed as _, Country, Purpose};
 use crate::placement::{Outcome, Verdict};
-use crate::policy::{LABELS_POLICY, LayerKind};
+use crate::policy::{Cause, LABELS_POLICY, LayerKind};
 use crate::statement::v1::DecisionStatement;
 
 /// What an auditor holds beside the statement.
@@ -252,7 +252,14 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
     if statement.factory != best.map(|verdict| verdict.factory.clone()) {
         found.push("the chosen factory is not the best of those admitted".to_owned());
     }
-    if (statement.outcome == Outcome::Placed) != best.is_some() {
+    let full = |cause: &Cause| (cause.layer, cause.rule.as_str()) == (LayerKind::Availability, "no-capacity");
+    let only_full = |verdict: &&Verdict| !verdict.causes.iter().any(|cause| !full(cause));
+    let expected = match (best, statement.verdicts.iter().find(only_full)) {
+        (Some(_), _) => Outcome::Placed,
+        (None, Some(_)) => Outcome::NoCapacity,
+        (None, None) => Outcome::Refused,
+    };
+    if statement.outcome != expected {
         found.push("the outcome does not follow from the verdicts".to_owned());
     }
 }
