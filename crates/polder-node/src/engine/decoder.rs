@@ -5,7 +5,7 @@
 //! several requests into one pass, and gradients.
 
 use candle_core::quantized::QMatMul;
-use candle_core::{D, Device, Module, Result, Tensor};
+use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::kv_cache::KvCache;
 
 use super::config::DecoderConfig;
@@ -62,13 +62,6 @@ struct Layer {
 pub(crate) struct Cache {
     layers: Vec<KvCache>,
     tokens: usize,
-}
-
-impl Cache {
-    /// Tokens read so far.
-    pub(crate) fn tokens(&self) -> usize {
-        self.tokens
-    }
 }
 
 /// A decoder's weights.
@@ -223,11 +216,6 @@ impl Decoder {
             })
             .collect();
         Tensor::from_vec(mask, (count, seen), &Device::Cpu).map(Some)
-    }
-
-    /// The mean of the last hidden states, for embeddings.
-    pub(crate) fn mean(&self, hidden: &Tensor) -> Result<Vec<f32>> {
-        hidden.mean(D::Minus2)?.to_vec1()
     }
 }
 

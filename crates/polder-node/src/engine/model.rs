@@ -8,7 +8,9 @@ use candle_core::Tensor;
 
 use super::config::{self, DecoderConfig, FolderModel};
 use super::decoder::{Cache, Decoder};
+use super::encoder::Encoder;
 use super::files::{self, ModelSource};
+use super::gguf::Gguf;
 use super::parameters::Parameters;
 use super::template::ChatTemplate;
 use super::vocabulary::Vocabulary;
@@ -24,6 +26,23 @@ const INPUTS_MAX: usize = 2048;
 
 enum Network {
     Decoder(Decoder),
+    Encoder(Encoder),
+}
+
+impl Network {
+    fn vocabulary(&self) -> usize {
+        match self {
+            Network::Decoder(decoder) => decoder.config().vocabulary,
+            Network::Encoder(encoder) => encoder.config().vocab_size,
+        }
+    }
+
+    fn hidden(&self) -> usize {
+        match self {
+            Network::Decoder(decoder) => decoder.config().hidden,
+            Network::Encoder(encoder) => encoder.config().hidden_size,
+        }
+    }
 }
 
 /// A model that can answer.
@@ -41,7 +60,10 @@ impl Model {
         if !source.path.exists() {
             return Err(files::model_file(&source.path, "does not exist"));
         }
-        let mut model = Self::load_folder(&source.path)?;
+        let mut model = match source.path.is_dir() {
+            true => Self::load_folder(&source.path)?,
+            false => Self::load_gguf(&source.path)?,
+        };
         model.info.id.clone_from(&source.id);
         model.info.digest = files::digest(&source.path)?;
         model.info.context_tokens = model.info.context_tokens.min(context_tokens);
@@ -58,8 +80,27 @@ impl Model {
                 let decoder = Decoder::load(config, &mut tensors)?;
                 Ok(Self::of_decoder(decoder, vocabulary, template))
             }
-            FolderModel::Encoder(_) => Err(files::model_file(folder, "not yet")),
+            FolderModel::Encoder(config) => {
+                let context = config.max_position_embeddings;
+                let encoder = Encoder::load(folder, config, tensors)?;
+                Ok(Self {
+                    info: info(context, false),
+                    network: Network::Encoder(encoder),
+                    vocabulary,
+                    template,
+                    eos: Vec::new(),
+                })
+            }
         }
+    }
+
+    fn load_gguf(path: &Path) -> Result<Self, EngineError> {
+        let mut file = Gguf::open(path)?;
+        let config = file.config()?;
+        let vocabulary = file.vocabulary()?;
+        let template = file.template(&vocabulary)?;
+        let decoder = Decoder::load(config, &mut file)?;
+        Ok(Self::of_decoder(decoder, vocabulary, template))
     }
 
     fn of_decoder(decoder: Decoder, vocabulary: Vocabulary, template: ChatTemplate) -> Self {
@@ -81,6 +122,7 @@ impl Model {
     pub(crate) fn decoder(&self) -> Result<&Decoder, EngineError> {
         match &self.network {
             Network::Decoder(decoder) => Ok(decoder),
+            Network::Encoder(_) => Err(invalid("model", "has embeddings only")),
         }
     }
 
@@ -120,9 +162,7 @@ impl Model {
     }
 
     fn known(&self, ids: &[u32], parameter: &str) -> Result<(), EngineError> {
-        let size = match &self.network {
-            Network::Decoder(decoder) => decoder.config().vocabulary,
-        };
+        let size = self.network.vocabulary();
         match ids.iter().find(|id| **id as usize >= size) {
             Some(id) => Err(invalid(
                 parameter,
@@ -132,7 +172,7 @@ impl Model {
         }
     }
 
-    /// Reads tokens in pieces; `go_on` is asked between them. `None` where it said no.
+    /// Reads tokens in pieces and shows each piece's states to `each`; `None` where it said stop.
     pub(crate) fn read(
         decoder: &Decoder,
         cache: &mut Cache,
@@ -156,7 +196,7 @@ impl Model {
             return Err(invalid("input", format!("must hold 1 to {INPUTS_MAX} inputs")));
         }
         if let Some(wanted) = request.dimensions {
-            let has = self.dimensions();
+            let has = self.network.hidden();
             if wanted == 0 || wanted as usize > has {
                 let reason = format!("is {wanted}, this model has 1 to {has}");
                 return Err(invalid("dimensions", reason));
@@ -184,12 +224,6 @@ impl Model {
         Ok(ids)
     }
 
-    fn dimensions(&self) -> usize {
-        match &self.network {
-            Network::Decoder(decoder) => decoder.config().hidden,
-        }
-    }
-
     /// One unit vector for each input; `go_on` is asked between pieces of work.
     pub(crate) fn embed(
         &self,
@@ -204,6 +238,7 @@ impl Model {
             }
             let mut vector = match &self.network {
                 Network::Decoder(decoder) => mean_state(decoder, ids, &go_on)?,
+                Network::Encoder(encoder) => encoder.vector(ids).map_err(failed)?,
             };
             vector.truncate(dimensions.map_or(vector.len(), |n| n as usize));
             vectors.push(unit(vector)?);

@@ -52,11 +52,6 @@ impl Vocabulary {
         self.tokenizer.id_to_token(id)
     }
 
-    /// One more than the largest id.
-    pub(crate) fn size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
-    }
-
     fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
         self.tokenizer.decode(ids, true).map_err(|_| EngineError::Failed {
             reason: "the tokens could not be turned into text".into(),
