@@ -94,12 +94,14 @@ fn options(args: &[String]) -> Result<Options, String> {
         corpus: "demo/corpus".into(),
         out: "demo/model".into(),
         seed: 7,
-        epochs: 36,
+        epochs: 30,
         minutes: f64::INFINITY,
     };
     let mut rest = args.iter();
     while let Some(name) = rest.next() {
-        let value = rest.next().ok_or_else(|| format!("`{name}` needs a value"))?;
+        let value = rest
+            .next()
+            .ok_or_else(|| format!("`{name}` needs a value"))?;
         let bad = |_| format!("`{name}` cannot be `{value}`");
         match name.as_str() {
             "--corpus" => options.corpus = value.into(),
@@ -107,7 +109,9 @@ fn options(args: &[String]) -> Result<Options, String> {
             "--seed" => options.seed = value.parse().map_err(bad)?,
             "--epochs" => options.epochs = value.parse().map_err(bad)?,
             "--minutes" => {
-                options.minutes = value.parse().map_err(|_| format!("`{name}` cannot be `{value}`"))?;
+                options.minutes = value
+                    .parse()
+                    .map_err(|_| format!("`{name}` cannot be `{value}`"))?;
             }
             _ => return Err(format!("unknown option `{name}`")),
         }
@@ -180,7 +184,9 @@ fn rate(step: usize, done: f64) -> f64 {
 fn batches(tokenizer: &Tokenizer, texts: &[String], context: usize) -> Result<Vec<Batch>, String> {
     let mut rows = Vec::new();
     for text in texts {
-        let encoding = tokenizer.encode_fast(text.as_str(), false).map_err(|e| e.to_string())?;
+        let encoding = tokenizer
+            .encode_fast(text.as_str(), false)
+            .map_err(|e| e.to_string())?;
         let mut ids = encoding.get_ids().to_vec();
         ids.truncate(context + 1);
         rows.push(ids);
@@ -263,7 +269,9 @@ fn write(
     let bytes = size(out).map_err(fail)?;
     println!("wrote `{}`, {bytes} bytes", out.display());
     if bytes > BYTES_MAX {
-        return Err(format!("the model has {bytes} bytes, the repository takes {BYTES_MAX}"));
+        return Err(format!(
+            "the model has {bytes} bytes, the repository takes {BYTES_MAX}"
+        ));
     }
     Ok(())
 }

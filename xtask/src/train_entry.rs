@@ -14,7 +14,16 @@ pub fn train_demo_model(args: &[String]) -> Result<(), String> {
 pub fn train_demo_model(args: &[String]) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = std::process::Command::new(cargo)
-        .args(["run", "--release", "-p", "xtask", "--features", "train", "--", "train-demo-model"])
+        .args([
+            "run",
+            "--release",
+            "-p",
+            "xtask",
+            "--features",
+            "train",
+            "--",
+            "train-demo-model",
+        ])
         .args(args)
         .status()
         .map_err(|e| format!("cannot start cargo: {e}"))?;

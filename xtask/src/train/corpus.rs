@@ -16,7 +16,13 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// The tokens with a meaning of their own, in the order of their ids.
-pub const SPECIAL: [&str; 5] = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"];
+pub const SPECIAL: [&str; 5] = [
+    "<|bos|>",
+    "<|end|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+];
 /// Id of `<|end|>`.
 pub const END: u32 = 1;
 /// How a conversation is written; must agree with [`Corpus::dialogue`].
@@ -90,7 +96,9 @@ impl Corpus {
                 answering = false;
                 continue;
             }
-            let Some(turn) = turns.last_mut() else { continue };
+            let Some(turn) = turns.last_mut() else {
+                continue;
+            };
             if let Some(answer) = line.strip_prefix("A: ") {
                 turn.answer = answer.trim().to_owned();
                 answering = true;
@@ -192,7 +200,10 @@ fn push_turn(text: &mut String, turn: &Turn, random: &mut Pcg64) {
         1 => question.truncate(question.trim_end_matches(['?', '.', '!']).len()),
         _ => {}
     }
-    *text += &format!("<|user|>{question}<|end|><|assistant|>{}<|end|>", turn.answer);
+    *text += &format!(
+        "<|user|>{question}<|end|><|assistant|>{}<|end|>",
+        turn.answer
+    );
 }
 
 /// A number below `bound`; the bias of the remainder is far below what training notices.

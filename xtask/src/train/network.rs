@@ -61,7 +61,11 @@ impl Network {
             weights.insert(name, Var::from_vec(values, dims, &Device::Cpu)?);
             Ok(())
         };
-        add("model.embed_tokens.weight".into(), (shape.vocabulary, h), 0.02)?;
+        add(
+            "model.embed_tokens.weight".into(),
+            (shape.vocabulary, h),
+            0.02,
+        )?;
         for layer in 0..shape.layers {
             let at = |name: &str| format!("model.layers.{layer}.{name}.weight");
             add(at("self_attn.q_proj"), (h, h), 0.04)?;
@@ -75,7 +79,9 @@ impl Network {
         let mut norms = vec!["model.norm.weight".to_owned()];
         for layer in 0..shape.layers {
             norms.push(format!("model.layers.{layer}.input_layernorm.weight"));
-            norms.push(format!("model.layers.{layer}.post_attention_layernorm.weight"));
+            norms.push(format!(
+                "model.layers.{layer}.post_attention_layernorm.weight"
+            ));
         }
         for name in norms {
             weights.insert(name, Var::ones(h, DType::F32, &Device::Cpu)?);
@@ -135,8 +141,11 @@ impl Network {
         let targets = Tensor::from_slice(&batch.targets, count, &Device::Cpu)?
             .index_select(&at, 0)?
             .unsqueeze(1)?;
-        let shares = Tensor::from_slice(&batch.shares, count, &Device::Cpu)?.index_select(&at, 0)?;
-        let losses = log_softmax(&scores, D::Minus1)?.gather(&targets, 1)?.squeeze(1)?;
+        let shares =
+            Tensor::from_slice(&batch.shares, count, &Device::Cpu)?.index_select(&at, 0)?;
+        let losses = log_softmax(&scores, D::Minus1)?
+            .gather(&targets, 1)?
+            .squeeze(1)?;
         ((losses * &shares)?.sum_all()? / shares.sum_all()?)?.neg()
     }
 
@@ -153,7 +162,9 @@ impl Network {
         mask: &Tensor,
     ) -> Result<Tensor> {
         let (rows, columns) = (batch.rows, batch.columns);
-        let Shape { heads, kv_heads, .. } = self.shape;
+        let Shape {
+            heads, kv_heads, ..
+        } = self.shape;
         let width = self.shape.head_dim();
         let at = |name: &str| format!("model.layers.{layer}.self_attn.{name}");
         let split = |name: &str, heads: usize| {

@@ -154,7 +154,10 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, value: &Value) -> Result<T
 
 fn decoder(path: &Path, raw: RawDecoder) -> Result<DecoderConfig, EngineError> {
     if let Some(act) = raw.hidden_act.as_deref().filter(|act| *act != "silu") {
-        return Err(model_file(path, format!("hidden_act `{act}` is not supported")));
+        return Err(model_file(
+            path,
+            format!("hidden_act `{act}` is not supported"),
+        ));
     }
     let rope_theta = raw
         .rope_theta
@@ -190,9 +193,12 @@ fn rope_scaling(path: &Path, raw: Option<RawRope>) -> Result<RopeScaling, Engine
         return Ok(RopeScaling::None);
     };
     let need = |name: &str, value: Option<f64>| {
-        value
-            .filter(|v| v.is_finite() && *v > 0.0)
-            .ok_or_else(|| model_file(path, format!("`rope_scaling.{name}` is missing or not positive")))
+        value.filter(|v| v.is_finite() && *v > 0.0).ok_or_else(|| {
+            model_file(
+                path,
+                format!("`rope_scaling.{name}` is missing or not positive"),
+            )
+        })
     };
     match raw.rope_type.as_deref() {
         None | Some("default") => Ok(RopeScaling::None),
@@ -264,10 +270,13 @@ fn scaled(plain: f64, i: usize, scaling: &RopeScaling) -> f64 {
     match scaling {
         RopeScaling::None => plain,
         RopeScaling::Linear(factor) => plain / factor,
-        RopeScaling::Factors(factors) => {
-            plain / f64::from(factors.get(i).copied().unwrap_or(1.0))
-        }
-        RopeScaling::Llama3 { factor, low, high, original } => {
+        RopeScaling::Factors(factors) => plain / f64::from(factors.get(i).copied().unwrap_or(1.0)),
+        RopeScaling::Llama3 {
+            factor,
+            low,
+            high,
+            original,
+        } => {
             let turns = original * plain / (2.0 * std::f64::consts::PI);
             if turns < *low {
                 plain / factor
@@ -296,10 +305,16 @@ fn encoder(
     ];
     for (name, value) in sizes {
         if value == 0 || value > DIMENSION_MAX {
-            return Err(model_file(path, format!("`{name}` is {value}, which no model has")));
+            return Err(model_file(
+                path,
+                format!("`{name}` is {value}, which no model has"),
+            ));
         }
     }
-    if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+    if !config
+        .hidden_size
+        .is_multiple_of(config.num_attention_heads)
+    {
         return Err(model_file(path, "the heads do not divide `hidden_size`"));
     }
     Ok(())

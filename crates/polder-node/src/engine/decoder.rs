@@ -148,7 +148,12 @@ impl Decoder {
         (cos, sin): &(Tensor, Tensor),
         mask: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let DecoderConfig { heads, kv_heads, head_dim, .. } = self.config;
+        let DecoderConfig {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.config;
         let tokens = x.dim(0)?;
         let split = |y: Tensor, heads: usize| {
             y.reshape((1, tokens, heads, head_dim))?

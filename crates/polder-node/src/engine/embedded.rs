@@ -147,7 +147,10 @@ impl Engine for Embedded {
     }
 
     fn models(&self) -> Vec<ModelInfo> {
-        self.models.values().map(|model| model.info.clone()).collect()
+        self.models
+            .values()
+            .map(|model| model.info.clone())
+            .collect()
     }
 
     fn failures(&self) -> Vec<(String, EngineError)> {
@@ -162,4 +165,3 @@ impl Engine for Embedded {
         Box::pin(self.vectors(request))
     }
 }
-

@@ -42,7 +42,11 @@ impl Encoder {
             let reason = text.lines().next().unwrap_or_default().to_owned();
             model_file(&folder.join("model.safetensors"), reason)
         })?;
-        Ok(Self { model, config, pooling })
+        Ok(Self {
+            model,
+            config,
+            pooling,
+        })
     }
 
     /// The numbers that the model was loaded with.
@@ -53,7 +57,10 @@ impl Encoder {
     /// The vector of one text's tokens.
     pub(crate) fn vector(&self, ids: &[u32]) -> candle_core::Result<Vec<f32>> {
         let ids = Tensor::new(ids, &Device::Cpu)?.unsqueeze(0)?;
-        let states = self.model.forward(&ids, &ids.zeros_like()?, None)?.squeeze(0)?;
+        let states = self
+            .model
+            .forward(&ids, &ids.zeros_like()?, None)?
+            .squeeze(0)?;
         match self.pooling {
             Pooling::Mean => states.mean(D::Minus2)?.to_vec1(),
             Pooling::First => states.get(0)?.to_vec1(),
@@ -71,6 +78,9 @@ fn pooling(folder: &Path) -> Result<Pooling, EngineError> {
     match (on("pooling_mode_cls_token"), on("pooling_mode_mean_tokens")) {
         (true, false) => Ok(Pooling::First),
         (false, true) => Ok(Pooling::Mean),
-        _ => Err(model_file(&path, "asks for a pooling that is not supported")),
+        _ => Err(model_file(
+            &path,
+            "asks for a pooling that is not supported",
+        )),
     }
 }

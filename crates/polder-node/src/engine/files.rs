@@ -49,7 +49,10 @@ pub(crate) fn read_text(path: &Path) -> Result<String, EngineError> {
         .read_to_string(&mut text)
         .map_err(|e| model_file(path, e.to_string()))?;
     if read as u64 > TEXT_BYTES_MAX {
-        return Err(model_file(path, format!("is longer than {TEXT_BYTES_MAX} bytes")));
+        return Err(model_file(
+            path,
+            format!("is longer than {TEXT_BYTES_MAX} bytes"),
+        ));
     }
     Ok(text)
 }

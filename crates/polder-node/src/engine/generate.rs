@@ -58,7 +58,12 @@ impl Generation {
     fn answer(&self, steps: &Sender<Step>) -> Result<(), Halt> {
         let decoder = self.model.decoder()?;
         let mut cache = decoder.cache();
-        let read = Model::read(decoder, &mut cache, &self.prompt, |_| Ok(!steps.is_closed()))?;
+        let read = Model::read(
+            decoder,
+            &mut cache,
+            &self.prompt,
+            |_| Ok(!steps.is_closed()),
+        )?;
         let mut hidden = read.ok_or(Halt::Gone)?;
         let mut sampler = self.sampler()?;
         let mut detokenizer = Detokenizer::new(self.model.vocabulary());
@@ -121,7 +126,9 @@ impl Generation {
                 reason: format!("no random seed: {error}"),
             })?,
         };
-        let Parameters { temperature, top_p, .. } = self.parameters;
+        let Parameters {
+            temperature, top_p, ..
+        } = self.parameters;
         Ok(Sampler::new(seed, temperature, top_p))
     }
 }

@@ -39,8 +39,8 @@ impl Gguf {
         let file = File::open(path).map_err(fail)?;
         let length = file.metadata().map_err(fail)?.len();
         let mut reader = BufReader::new(file);
-        let content = Content::read(&mut reader)
-            .map_err(|e| model_file(path, first_line(&e.to_string())))?;
+        let content =
+            Content::read(&mut reader).map_err(|e| model_file(path, first_line(&e.to_string())))?;
         // Sorted, so that of several bad tensors the same one is named each time.
         let mut names: Vec<&String> = content.tensor_infos.keys().collect();
         names.sort();
@@ -69,7 +69,10 @@ impl Gguf {
             }
         };
         if self.number(&format!("{arch}.expert_count")).unwrap_or(0) > 1 {
-            return Err(model_file(&self.path, "mixtures of experts are not supported"));
+            return Err(model_file(
+                &self.path,
+                "mixtures of experts are not supported",
+            ));
         }
         let need = |name: &str| {
             let key = format!("{arch}.{name}");
@@ -90,7 +93,9 @@ impl Gguf {
             norm_eps: self
                 .float(&format!("{arch}.attention.layer_norm_rms_epsilon"))
                 .unwrap_or(1e-5),
-            rope_theta: self.float(&format!("{arch}.rope.freq_base")).unwrap_or(10_000.0),
+            rope_theta: self
+                .float(&format!("{arch}.rope.freq_base"))
+                .unwrap_or(10_000.0),
             rope_scaling: RopeScaling::None,
             rope_interleaved: interleaved,
             context: need("context_length")?,
@@ -99,11 +104,19 @@ impl Gguf {
             eos: self.eos(),
         };
         if need("rope.dimension_count").unwrap_or(head_dim) != head_dim {
-            return Err(model_file(&self.path, "partly rotated heads are not supported"));
+            return Err(model_file(
+                &self.path,
+                "partly rotated heads are not supported",
+            ));
         }
-        config.check().map_err(|reason| model_file(&self.path, reason))?;
+        config
+            .check()
+            .map_err(|reason| model_file(&self.path, reason))?;
         let rope_scaling = self.rope_scaling(&arch, head_dim)?;
-        Ok(DecoderConfig { rope_scaling, ..config })
+        Ok(DecoderConfig {
+            rope_scaling,
+            ..config
+        })
     }
 
     fn rope_scaling(&mut self, arch: &str, head_dim: usize) -> Result<RopeScaling, EngineError> {
@@ -115,7 +128,9 @@ impl Gguf {
                 .map_err(|e| model_tensor(&self.path, "rope_freqs.weight", e.to_string()))?;
             return Ok(RopeScaling::Factors(factors));
         }
-        let factor = self.float(&format!("{arch}.rope.scaling.factor")).unwrap_or(1.0);
+        let factor = self
+            .float(&format!("{arch}.rope.scaling.factor"))
+            .unwrap_or(1.0);
         match self.text(&format!("{arch}.rope.scaling.type")).as_deref() {
             None | Some("none") => Ok(RopeScaling::None),
             Some("linear") if factor > 0.0 => Ok(RopeScaling::Linear(factor)),
@@ -215,13 +230,18 @@ impl Gguf {
 
     fn float(&self, key: &str) -> Option<f64> {
         let value = self.content.metadata.get(key)?;
-        let float = value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()?;
+        let float = value
+            .to_f32()
+            .map(f64::from)
+            .or_else(|_| value.to_f64())
+            .ok()?;
         Some(float).filter(|f| f.is_finite())
     }
 
     fn rows(&self, name: &str) -> usize {
         let info = self.content.tensor_infos.get(name);
-        info.and_then(|info| info.shape.dims().first().copied()).unwrap_or(0)
+        info.and_then(|info| info.shape.dims().first().copied())
+            .unwrap_or(0)
     }
 
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, EngineError> {
@@ -313,14 +333,19 @@ fn gguf_name(name: &str) -> String {
 /// Whether a tensor's bytes lie inside the file.
 fn check(info: &TensorInfo, data: u64, length: u64) -> Result<(), String> {
     let dims = info.shape.dims();
-    let (block, bytes) = (info.ggml_dtype.block_size() as u64, info.ggml_dtype.type_size() as u64);
+    let (block, bytes) = (
+        info.ggml_dtype.block_size() as u64,
+        info.ggml_dtype.type_size() as u64,
+    );
     let elements = dims
         .iter()
         .try_fold(1u64, |n, &d| n.checked_mul(d as u64))
         .ok_or_else(|| format!("shape {dims:?} overflows"))?;
     let last = dims.last().map_or(1, |&d| d as u64);
     if block == 0 || !last.is_multiple_of(block) {
-        return Err(format!("shape {dims:?} is no multiple of its type's block of {block}"));
+        return Err(format!(
+            "shape {dims:?} is no multiple of its type's block of {block}"
+        ));
     }
     let end = (elements / block)
         .checked_mul(bytes)

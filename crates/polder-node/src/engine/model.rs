@@ -193,7 +193,10 @@ impl Model {
     /// The tokens of every input, checked against vocabulary and context.
     pub(crate) fn inputs(&self, request: &EmbedRequest) -> Result<Vec<Vec<u32>>, EngineError> {
         if request.inputs.is_empty() || request.inputs.len() > INPUTS_MAX {
-            return Err(invalid("input", format!("must hold 1 to {INPUTS_MAX} inputs")));
+            return Err(invalid(
+                "input",
+                format!("must hold 1 to {INPUTS_MAX} inputs"),
+            ));
         }
         if let Some(wanted) = request.dimensions {
             let has = self.network.hidden();
@@ -202,7 +205,11 @@ impl Model {
                 return Err(invalid("dimensions", reason));
             }
         }
-        request.inputs.iter().map(|input| self.input(input)).collect()
+        request
+            .inputs
+            .iter()
+            .map(|input| self.input(input))
+            .collect()
     }
 
     fn input(&self, input: &EmbedInput) -> Result<Vec<u32>, EngineError> {
@@ -244,7 +251,10 @@ impl Model {
             vectors.push(unit(vector)?);
         }
         let prompt_tokens = inputs.iter().map(|ids| ids.len() as u64).sum();
-        Ok(Embeddings { vectors, prompt_tokens })
+        Ok(Embeddings {
+            vectors,
+            prompt_tokens,
+        })
     }
 }
 
@@ -267,7 +277,11 @@ fn mean_state(
 }
 
 fn unit(mut vector: Vec<f32>) -> Result<Vec<f32>, EngineError> {
-    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let length = vector
+        .iter()
+        .map(|x| f64::from(*x).powi(2))
+        .sum::<f64>()
+        .sqrt();
     if !length.is_finite() || length == 0.0 {
         return Err(EngineError::Failed {
             reason: "the model gave a vector without a direction".into(),
@@ -299,7 +313,12 @@ pub(crate) fn invalid(parameter: &str, reason: impl Into<String>) -> EngineError
 /// An error of the tensor library; its texts name shapes and types, never a prompt.
 pub(crate) fn failed(error: candle_core::Error) -> EngineError {
     EngineError::Failed {
-        reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
+        reason: error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 

@@ -64,10 +64,18 @@ impl Parameters {
             return Err(invalid("top_p", "must lie above 0 and be at most 1"));
         }
         if request.stop.len() > STOPS_MAX {
-            return Err(invalid("stop", format!("holds more than {STOPS_MAX} texts")));
+            return Err(invalid(
+                "stop",
+                format!("holds more than {STOPS_MAX} texts"),
+            ));
         }
-        if request.stop.iter().any(|s| s.is_empty() || s.len() > STOP_BYTES_MAX) {
-            let reason = format!("holds a text that is empty or longer than {STOP_BYTES_MAX} bytes");
+        if request
+            .stop
+            .iter()
+            .any(|s| s.is_empty() || s.len() > STOP_BYTES_MAX)
+        {
+            let reason =
+                format!("holds a text that is empty or longer than {STOP_BYTES_MAX} bytes");
             return Err(invalid("stop", reason));
         }
         Ok(Self {

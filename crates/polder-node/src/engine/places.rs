@@ -124,7 +124,10 @@ impl Places {
     ///
     /// Each piece of work has its own small pool. In a shared one a request that waits for a
     /// part of its product could pick up a whole other request meanwhile.
-    pub(crate) fn compute<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, EngineError> {
+    pub(crate) fn compute<T: Send>(
+        &self,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, EngineError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.limits.threads_each())
             .thread_name(|_| "inference".into())

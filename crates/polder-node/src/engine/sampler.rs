@@ -29,10 +29,13 @@ impl Sampler {
             .iter()
             .enumerate()
             .filter(|(_, score)| score.is_finite())
-            .fold(None, |best: Option<(usize, f32)>, (id, &score)| match best {
-                Some((_, top)) if top >= score => best,
-                _ => Some((id, score)),
-            })?;
+            .fold(
+                None,
+                |best: Option<(usize, f32)>, (id, &score)| match best {
+                    Some((_, top)) if top >= score => best,
+                    _ => Some((id, score)),
+                },
+            )?;
         // Below this a division would overflow, and the likeliest token is certain anyway.
         if self.temperature < 1e-4 {
             return u32::try_from(best).ok();

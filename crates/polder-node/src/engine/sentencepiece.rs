@@ -28,8 +28,16 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, String> {
     }
     let kinds = list(metadata, "tokenizer.ggml.token_type").unwrap_or(&[]);
     let kind = |id: usize| kinds.get(id).map_or(1, integer);
-    let ids: HashMap<&str, usize> = pieces.iter().enumerate().map(|(i, p)| (p.as_str(), i)).collect();
-    let vocabulary: Vocab = pieces.iter().enumerate().map(|(i, p)| (p.clone(), i as u32)).collect();
+    let ids: HashMap<&str, usize> = pieces
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (p.as_str(), i))
+        .collect();
+    let vocabulary: Vocab = pieces
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (p.clone(), i as u32))
+        .collect();
     let mut bpe = BPE::builder()
         .vocab_and_merges(vocabulary, merges(&pieces, &scores, &ids))
         .byte_fallback(true)
@@ -44,11 +52,16 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, String> {
         .map_err(|e| e.to_string())?;
     tokenizer.with_decoder(Some(decoder(blank)?));
     let marked = |wanted: i64, special: bool| {
-        let found = pieces.iter().enumerate().filter(move |(id, _)| kind(*id) == wanted);
+        let found = pieces
+            .iter()
+            .enumerate()
+            .filter(move |(id, _)| kind(*id) == wanted);
         found.map(move |(_, piece)| AddedToken::from(piece.clone(), special).normalized(false))
     };
     let controls: Vec<AddedToken> = marked(CONTROL, true).collect();
-    tokenizer.add_special_tokens(controls).map_err(|e| e.to_string())?;
+    tokenizer
+        .add_special_tokens(controls)
+        .map_err(|e| e.to_string())?;
     let defined: Vec<AddedToken> = marked(USER_DEFINED, false).collect();
     tokenizer.add_tokens(defined).map_err(|e| e.to_string())?;
     if flag(metadata, "tokenizer.ggml.add_bos_token").unwrap_or(true)
@@ -125,10 +138,9 @@ fn flag(metadata: &Metadata, key: &str) -> Option<bool> {
 }
 
 fn integer(value: &Value) -> i64 {
-    let number = match value {
+    match value {
         Value::I32(n) => i64::from(*n),
         Value::U32(n) => i64::from(*n),
-        other => return other.to_i64().unwrap_or(-1),
-    };
-    number
+        other => other.to_i64().unwrap_or(-1),
+    }
 }

@@ -14,7 +14,7 @@ use super::files::{model_file, read_json, read_text};
 use crate::inference::{Content, EngineError, Message};
 
 /// Most work that one rendering may do, in minijinja's units.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 
 /// How a model wants conversations written.
 pub(crate) struct ChatTemplate {
@@ -62,7 +62,12 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", template.unwrap_or_else(|| PLAIN.to_owned()))
             .map_err(|e| format!("its chat template is not valid: {e}"))?;
-        Ok(Self { environment, bos, eos, given })
+        Ok(Self {
+            environment,
+            bos,
+            eos,
+            given,
+        })
     }
 
     /// Whether the model brought a template, which then also writes the first token.
@@ -141,7 +146,10 @@ fn plain(message: &Message) -> Result<Map<String, serde_json::Value>, EngineErro
     };
     let calls = ["tool_calls", "function_call"];
     let calls_tools = calls.iter().filter_map(|name| message.rest.get(*name));
-    if calls_tools.into_iter().any(|v| !v.is_null() && v != &json!([])) {
+    if calls_tools
+        .into_iter()
+        .any(|v| !v.is_null() && v != &json!([]))
+    {
         return Err(unsupported());
     }
     let text = match &message.content {
@@ -178,11 +186,27 @@ fn now_s() -> u64 {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = [
-    "Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
 ];
 
 /// The part of `strftime` that chat templates use, in UTC.
@@ -219,7 +243,9 @@ fn strftime(format: &str, now_s: u64) -> String {
 
 /// Year, month and day of a day counted from 1970.
 fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

@@ -223,7 +223,10 @@ async fn what_does_not_fit_the_context_is_refused_before_any_work() {
         ..ask("Hello")
     };
     let error = refused(&engine, short).await;
-    assert!(matches!(error, EngineError::ContextLength { limit: 512, .. }));
+    assert!(matches!(
+        error,
+        EngineError::ContextLength { limit: 512, .. }
+    ));
 }
 
 #[tokio::test]
@@ -274,15 +277,30 @@ async fn values_out_of_range_are_refused_by_name() {
         other => panic!("{other}"),
     };
     let base = ask("Hello");
-    let hot = ChatRequest { temperature: Some(2.1), ..base.clone() };
+    let hot = ChatRequest {
+        temperature: Some(2.1),
+        ..base.clone()
+    };
     assert_eq!(name(hot).await, "temperature");
-    let none = ChatRequest { top_p: Some(0.0), ..base.clone() };
+    let none = ChatRequest {
+        top_p: Some(0.0),
+        ..base.clone()
+    };
     assert_eq!(name(none).await, "top_p");
-    let zero = ChatRequest { max_tokens: Some(0), ..base.clone() };
+    let zero = ChatRequest {
+        max_tokens: Some(0),
+        ..base.clone()
+    };
     assert_eq!(name(zero).await, "max_tokens");
-    let empty = ChatRequest { messages: vec![], ..base.clone() };
+    let empty = ChatRequest {
+        messages: vec![],
+        ..base.clone()
+    };
     assert_eq!(name(empty).await, "messages");
-    let stop = ChatRequest { stop: vec![String::new()], ..base };
+    let stop = ChatRequest {
+        stop: vec![String::new()],
+        ..base
+    };
     assert_eq!(name(stop).await, "stop");
 }
 
@@ -313,8 +331,15 @@ async fn requests_run_side_by_side_without_touching_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_stream_gives_its_place_back() {
-    let source = ModelSource { id: "demo".into(), path: demo() };
-    let limits = EngineLimits { parallel: 1, queue: 1, ..EngineLimits::default() };
+    let source = ModelSource {
+        id: "demo".into(),
+        path: demo(),
+    };
+    let limits = EngineLimits {
+        parallel: 1,
+        queue: 1,
+        ..EngineLimits::default()
+    };
     let engine = Embedded::load(&[source], limits);
     // Hot enough never to end by itself: it would fill the whole context.
     let long = ChatRequest {
@@ -329,7 +354,15 @@ async fn a_dropped_stream_gives_its_place_back() {
     let soon = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
     assert!(soon.is_err(), "the only place is taken");
     let error = refused(&engine, ask("Hello")).await;
-    assert!(matches!(error, EngineError::Busy { retry_after_s: 1..=120 }), "{error}");
+    assert!(
+        matches!(
+            error,
+            EngineError::Busy {
+                retry_after_s: 1..=120
+            }
+        ),
+        "{error}"
+    );
     drop(running);
     let served = tokio::time::timeout(Duration::from_secs(20), waiting).await;
     assert!(served.unwrap().is_ok());
@@ -350,8 +383,15 @@ fn length(vector: &[f32]) -> f32 {
 #[tokio::test]
 async fn a_decoder_gives_unit_vectors_too() {
     let engine = engine();
-    let texts = ["What is Polder?", "Explain Polder.", "The capital of France is Paris."];
-    let inputs: Vec<_> = texts.iter().map(|t| EmbedInput::Text((*t).into())).collect();
+    let texts = [
+        "What is Polder?",
+        "Explain Polder.",
+        "The capital of France is Paris.",
+    ];
+    let inputs: Vec<_> = texts
+        .iter()
+        .map(|t| EmbedInput::Text((*t).into()))
+        .collect();
     let whole = engine.embed(embed(inputs.clone(), None)).await.unwrap();
     assert_eq!(whole.vectors.len(), 3);
     assert!(whole.prompt_tokens > 10);
@@ -362,7 +402,11 @@ async fn a_decoder_gives_unit_vectors_too() {
         assert_eq!(short.len(), 16);
     }
     let dot = |a: usize, b: usize| -> f32 {
-        whole.vectors[a].iter().zip(&whole.vectors[b]).map(|(x, y)| x * y).sum()
+        whole.vectors[a]
+            .iter()
+            .zip(&whole.vectors[b])
+            .map(|(x, y)| x * y)
+            .sum()
     };
     assert!(dot(0, 1) > dot(0, 2), "like texts lie closer together");
 }
@@ -370,10 +414,16 @@ async fn a_decoder_gives_unit_vectors_too() {
 #[tokio::test]
 async fn bad_embedding_requests_are_refused() {
     let engine = engine();
-    let width = engine.embed(embed(vec![EmbedInput::Tokens(vec![5, 6])], None)).await;
+    let width = engine
+        .embed(embed(vec![EmbedInput::Tokens(vec![5, 6])], None))
+        .await;
     let width = width.unwrap().vectors[0].len() as u32;
     for (inputs, dimensions, parameter) in [
-        (vec![EmbedInput::Text("a".into())], Some(width + 1), "dimensions"),
+        (
+            vec![EmbedInput::Text("a".into())],
+            Some(width + 1),
+            "dimensions",
+        ),
         (vec![EmbedInput::Text("a".into())], Some(0), "dimensions"),
         (vec![EmbedInput::Tokens(vec![9_999_999])], None, "input"),
         (vec![EmbedInput::Tokens(vec![])], None, "input"),

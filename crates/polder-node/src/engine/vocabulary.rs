@@ -33,12 +33,12 @@ impl Vocabulary {
     /// The tokens of a text; `framed` adds what the model wants before and after it.
     pub(crate) fn encode(&self, text: &str, framed: bool) -> Result<Vec<u32>, EngineError> {
         // The library's message may quote the text, which must not reach a log.
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, framed)
-            .map_err(|_| EngineError::Failed {
-                reason: "the text could not be turned into tokens".into(),
-            })?;
+        let encoding =
+            self.tokenizer
+                .encode_fast(text, framed)
+                .map_err(|_| EngineError::Failed {
+                    reason: "the text could not be turned into tokens".into(),
+                })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -53,9 +53,11 @@ impl Vocabulary {
     }
 
     fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
-        self.tokenizer.decode(ids, true).map_err(|_| EngineError::Failed {
-            reason: "the tokens could not be turned into text".into(),
-        })
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|_| EngineError::Failed {
+                reason: "the tokens could not be turned into text".into(),
+            })
     }
 }
 
@@ -83,7 +85,14 @@ impl<'a> Detokenizer<'a> {
     /// The text that is certain once this token is known; empty in the middle of a character.
     pub(crate) fn push(&mut self, id: u32) -> Result<String, EngineError> {
         self.ids.push(id);
-        self.take(self.ids.len() - self.written < HELD_TOKENS_MAX)
+        if self.ids.len() - self.written < HELD_TOKENS_MAX {
+            return self.take(true);
+        }
+        let text = self.take(false)?;
+        // What was half a character must not change what follows.
+        self.ids.clear();
+        self.written = 0;
+        Ok(text)
     }
 
     /// What is left at the end; half a character becomes the replacement character.
@@ -94,7 +103,9 @@ impl<'a> Detokenizer<'a> {
     fn take(&mut self, wait: bool) -> Result<String, EngineError> {
         // Both texts begin with the same tokens, so a decoder that treats the first token
         // specially (a leading blank) treats it alike in both.
-        let old = self.vocabulary.decode(self.ids.get(..self.written).unwrap_or_default())?;
+        let old = self
+            .vocabulary
+            .decode(self.ids.get(..self.written).unwrap_or_default())?;
         let new = self.vocabulary.decode(&self.ids)?;
         if wait && new.ends_with('\u{fffd}') {
             return Ok(String::new());
@@ -125,7 +136,11 @@ impl StopFilter {
     /// More text in; the text that is certain out, and whether a stop text was met.
     pub(crate) fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
-        let met = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        let met = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min();
         if let Some(at) = met {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);

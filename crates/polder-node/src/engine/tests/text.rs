@@ -44,7 +44,9 @@ fn a_templates_own_refusal_is_passed_on() {
 
 #[test]
 fn a_template_cannot_run_for_ever() {
-    let endless = template("{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}");
+    let endless = template(
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}",
+    );
     let error = endless.render(&[message("user", "hi")]).unwrap_err();
     assert!(matches!(error, EngineError::Invalid { .. }), "{error}");
 }
@@ -70,7 +72,9 @@ fn text_parts_are_joined_and_images_refused() {
         part(json!({"type": "text", "text": "two"})),
     ]);
     assert_eq!(show.render(&[texts]).unwrap(), "one two");
-    let image = with(vec![part(json!({"type": "image_url", "image_url": {"url": "x"}}))]);
+    let image = with(vec![part(
+        json!({"type": "image_url", "image_url": {"url": "x"}}),
+    )]);
     assert_eq!(
         show.render(&[image]).unwrap_err(),
         EngineError::Unsupported {
@@ -85,7 +89,10 @@ fn templates_come_as_text_list_or_file() {
     let folder = Folder::new();
     let write = |name: &str, text: &str| std::fs::write(folder.0.join(name), text).unwrap();
     let render = |folder: &Path| ChatTemplate::read(folder)?.render(&[message("user", "hi")]);
-    write("tokenizer_config.json", r#"{"chat_template": "one {{ bos_token }}", "bos_token": {"content": "<b>"}}"#);
+    write(
+        "tokenizer_config.json",
+        r#"{"chat_template": "one {{ bos_token }}", "bos_token": {"content": "<b>"}}"#,
+    );
     assert_eq!(render(&folder.0).unwrap(), "one <b>");
     let list = r#"{"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "two"}]}"#;
     write("tokenizer_config.json", list);
@@ -157,6 +164,22 @@ fn draws_follow_the_probabilities() {
         counts[sampler.pick(&scores).unwrap() as usize] += 1;
     }
     for (count, share) in counts.iter().zip([0.7, 0.2, 0.1]) {
-        assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.02, "{counts:?}");
+        assert!(
+            (f64::from(*count) / 20_000.0 - share).abs() < 0.02,
+            "{counts:?}"
+        );
     }
+}
+
+#[test]
+fn bytes_that_never_make_a_character_do_not_swallow_what_follows() {
+    let vocabulary = Vocabulary::read(&demo().join("tokenizer.json")).unwrap();
+    let half = vocabulary.encode("漢", false).unwrap()[0];
+    let mut detokenizer = Detokenizer::new(&vocabulary);
+    let mut text = String::new();
+    for id in std::iter::repeat_n(half, 50).chain(vocabulary.encode("ok", false).unwrap()) {
+        text += &detokenizer.push(id).unwrap();
+    }
+    text += &detokenizer.finish().unwrap();
+    assert!(text.starts_with('\u{fffd}') && text.ends_with("ok"), "{text}");
 }
