@@ -90,18 +90,11 @@ pub fn run(args: &[String]) -> Result<(), String> {
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
-    let mut options = Options {
-        corpus: "demo/corpus".into(),
-        out: "demo/model".into(),
-        seed: 7,
-        epochs: 30,
-        minutes: f64::INFINITY,
-    };
+    let mut options =
+        Options { corpus: "demo/corpus".into(), out: "demo/model".into(), seed: 7, epochs: 30, minutes: f64::INFINITY };
     let mut rest = args.iter();
     while let Some(name) = rest.next() {
-        let value = rest
-            .next()
-            .ok_or_else(|| format!("`{name}` needs a value"))?;
+        let value = rest.next().ok_or_else(|| format!("`{name}` needs a value"))?;
         let bad = |_| format!("`{name}` cannot be `{value}`");
         match name.as_str() {
             "--corpus" => options.corpus = value.into(),
@@ -109,9 +102,7 @@ fn options(args: &[String]) -> Result<Options, String> {
             "--seed" => options.seed = value.parse().map_err(bad)?,
             "--epochs" => options.epochs = value.parse().map_err(bad)?,
             "--minutes" => {
-                options.minutes = value
-                    .parse()
-                    .map_err(|_| format!("`{name}` cannot be `{value}`"))?;
+                options.minutes = value.parse().map_err(|_| format!("`{name}` cannot be `{value}`"))?;
             }
             _ => return Err(format!("unknown option `{name}`")),
         }
@@ -131,12 +122,7 @@ fn train(
     shape: Shape,
     options: &Options,
 ) -> Result<f32, String> {
-    let settings = ParamsAdamW {
-        lr: RATE,
-        beta2: 0.98,
-        weight_decay: 0.02,
-        ..ParamsAdamW::default()
-    };
+    let settings = ParamsAdamW { lr: RATE, beta2: 0.98, weight_decay: 0.02, ..ParamsAdamW::default() };
     let mut optimizer = AdamW::new(network.vars(), settings).map_err(text)?;
     let mut random = Pcg64::seed_from_u64(options.seed ^ 0x00c0_ffee);
     let begin = Instant::now();
@@ -160,11 +146,7 @@ fn train(
         }
         mean = sum / batches.len().max(1) as f32;
         let seconds = begin.elapsed().as_secs_f64();
-        println!(
-            "epoch {:>3} of {}: loss {mean:.4}, {tokens} tokens, {seconds:.0} s",
-            epoch + 1,
-            options.epochs
-        );
+        println!("epoch {:>3} of {}: loss {mean:.4}, {tokens} tokens, {seconds:.0} s", epoch + 1, options.epochs);
         if seconds > options.minutes * 60.0 {
             println!("stopped early: {} minutes are over", options.minutes);
             break;
@@ -184,9 +166,7 @@ fn rate(step: usize, done: f64) -> f64 {
 fn batches(tokenizer: &Tokenizer, texts: &[String], context: usize) -> Result<Vec<Batch>, String> {
     let mut rows = Vec::new();
     for text in texts {
-        let encoding = tokenizer
-            .encode_fast(text.as_str(), false)
-            .map_err(|e| e.to_string())?;
+        let encoding = tokenizer.encode_fast(text.as_str(), false).map_err(|e| e.to_string())?;
         let mut ids = encoding.get_ids().to_vec();
         ids.truncate(context + 1);
         rows.push(ids);
@@ -212,13 +192,7 @@ fn batches(tokenizer: &Tokenizer, texts: &[String], context: usize) -> Result<Ve
 
 fn batch(rows: &[&[u32]]) -> Batch {
     let columns = rows.iter().map(|row| row.len()).max().unwrap_or(2).max(2) - 1;
-    let mut batch = Batch {
-        rows: rows.len(),
-        columns,
-        inputs: Vec::new(),
-        targets: Vec::new(),
-        shares: Vec::new(),
-    };
+    let mut batch = Batch { rows: rows.len(), columns, inputs: Vec::new(), targets: Vec::new(), shares: Vec::new() };
     for row in rows {
         // Prose has no role marks, and counts in full.
         let mut share = 1.0;
@@ -239,27 +213,16 @@ fn batch(rows: &[&[u32]]) -> Batch {
     batch
 }
 
-fn write(
-    network: &Network,
-    tokenizer: &Tokenizer,
-    shape: Shape,
-    options: &Options,
-    loss: f32,
-) -> Result<(), String> {
+fn write(network: &Network, tokenizer: &Tokenizer, shape: Shape, options: &Options, loss: f32) -> Result<(), String> {
     let out = &options.out;
     let fail = |e: std::io::Error| format!("cannot write `{}`: {e}", out.display());
     std::fs::create_dir_all(out).map_err(fail)?;
     let weights: std::collections::HashMap<String, Tensor> = network.halves().map_err(text)?;
     candle_core::safetensors::save(&weights, out.join("model.safetensors")).map_err(text)?;
-    tokenizer
-        .save(out.join("tokenizer.json"), false)
-        .map_err(|e| e.to_string())?;
+    tokenizer.save(out.join("tokenizer.json"), false).map_err(|e| e.to_string())?;
     let files = [
         ("config.json", pretty(&config(shape))?),
-        (
-            "generation_config.json",
-            pretty(&json!({"bos_token_id": 0, "eos_token_id": END, "pad_token_id": END}))?,
-        ),
+        ("generation_config.json", pretty(&json!({"bos_token_id": 0, "eos_token_id": END, "pad_token_id": END}))?),
         ("tokenizer_config.json", pretty(&tokenizer_config(shape))?),
         ("TRAINED.md", trained(options, loss)),
     ];
@@ -269,9 +232,7 @@ fn write(
     let bytes = size(out).map_err(fail)?;
     println!("wrote `{}`, {bytes} bytes", out.display());
     if bytes > BYTES_MAX {
-        return Err(format!(
-            "the model has {bytes} bytes, the repository takes {BYTES_MAX}"
-        ));
+        return Err(format!("the model has {bytes} bytes, the repository takes {BYTES_MAX}"));
     }
     Ok(())
 }
@@ -282,9 +243,7 @@ fn pretty(value: &serde_json::Value) -> Result<String, String> {
 }
 
 fn size(folder: &Path) -> std::io::Result<u64> {
-    std::fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.metadata()?.len()))
-        .sum()
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
 }
 
 fn config(shape: Shape) -> serde_json::Value {

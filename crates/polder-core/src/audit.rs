@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::canonical::{Digest, hash};
 use crate::facts::{Claim, Evidence, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
 use crate::ids::NodeId;
-use crate::labels::{Closed as _, Purpose};
+use crate::labels::{Closed as _, Country, Purpose};
 use crate::placement::{Outcome, Verdict};
 use crate::policy::{LABELS_POLICY, LayerKind};
 use crate::statement::v1::DecisionStatement;
@@ -171,7 +171,8 @@ fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Pr
     let action = uid("Action", s.request.action.as_str())?;
     let resource = uid("Factory", name.as_str())?;
     let request = Request::new(principal, action, resource, context, None).ok()?;
-    let factory = json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
+    let factory =
+        json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
     Some((request, Entities::from_json_value(factory, None).ok()?))
 }
 
@@ -191,10 +192,16 @@ fn attributes(profile: &Profile) -> Value {
                 });
             }
             Claim::Control { owners } => {
-                let outside = |eea: bool| owners.iter().any(|o| !if eea { o.country.in_eea() } else { o.country.in_eu() });
+                let Some(operator) = profile.facts.get("operator") else { continue };
+                let Claim::Operator { country: home, .. } = operator.fact.claim else { continue };
+                let mut chain: Vec<Country> = owners.iter().map(|owner| owner.country).collect();
+                chain.push(home);
+                let weaker = if operator.evidence < evidence { operator.evidence } else { evidence };
                 attributes["control"] = json!({
-                    "countries": owners.iter().map(|o| entity("Country", o.country.as_str())).collect::<Value>(),
-                    "in_eu": !outside(false), "in_eea": !outside(true), "evidence": classes(evidence),
+                    "countries": chain.iter().map(|country| entity("Country", country.as_str())).collect::<Value>(),
+                    "in_eu": !chain.iter().any(|country| !country.in_eu()),
+                    "in_eea": !chain.iter().any(|country| !country.in_eea()),
+                    "evidence": classes(weaker),
                 });
             }
             Claim::Chip { .. } | Claim::Certification { .. } | Claim::Clearance { .. } => {}

@@ -34,7 +34,19 @@ pub enum Evidence {
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)] // The variants are the vendors' own names.
 pub enum Vendor {
-    Amd, Axelera, Cerebras, Google, Graphcore, Huawei, Intel, Nvidia, Openchip, Qualcomm, Sipearl, Tenstorrent, Vsora,
+    Amd,
+    Axelera,
+    Cerebras,
+    Google,
+    Graphcore,
+    Huawei,
+    Intel,
+    Nvidia,
+    Openchip,
+    Qualcomm,
+    Sipearl,
+    Tenstorrent,
+    Vsora,
     Other,
 }
 
@@ -49,7 +61,10 @@ pub enum Certification {
     Iso42001,
     #[serde(rename = "en-50600")]
     En50600,
-    Secnumcloud, BsiC5, EnsHigh, Hds,
+    Secnumcloud,
+    BsiC5,
+    EnsHigh,
+    Hds,
 }
 
 /// One owner in a chain of control.
@@ -303,7 +318,9 @@ impl Claim {
             Self::Control { owners } => {
                 owners.iter().map(|o| format!("{} ({})", o.name, o.country)).collect::<Vec<_>>().join(", then ")
             }
-            Self::Chip { vendor, origin, accelerators } => format!("{accelerators} from {} ({origin})", vendor.as_str()),
+            Self::Chip { vendor, origin, accelerators } => {
+                format!("{accelerators} from {} ({origin})", vendor.as_str())
+            }
             Self::Certification { scheme } => scheme.as_str().to_owned(),
             Self::Clearance { country } => format!("people cleared by {country}"),
         }
@@ -329,14 +346,38 @@ impl Closed for Vendor {
     fn all() -> Vec<Self> {
         use Vendor::*;
         vec![
-            Amd, Axelera, Cerebras, Google, Graphcore, Huawei, Intel, Nvidia, Openchip, Qualcomm, Sipearl, Tenstorrent,
-            Vsora, Other,
+            Amd,
+            Axelera,
+            Cerebras,
+            Google,
+            Graphcore,
+            Huawei,
+            Intel,
+            Nvidia,
+            Openchip,
+            Qualcomm,
+            Sipearl,
+            Tenstorrent,
+            Vsora,
+            Other,
         ]
     }
     fn as_str(&self) -> &'static str {
         const NAMES: &[&str] = &[
-            "amd", "axelera", "cerebras", "google", "graphcore", "huawei", "intel", "nvidia", "openchip", "qualcomm",
-            "sipearl", "tenstorrent", "vsora", "other",
+            "amd",
+            "axelera",
+            "cerebras",
+            "google",
+            "graphcore",
+            "huawei",
+            "intel",
+            "nvidia",
+            "openchip",
+            "qualcomm",
+            "sipearl",
+            "tenstorrent",
+            "vsora",
+            "other",
         ];
         NAMES.get(*self as usize).copied().unwrap_or("other")
     }

@@ -52,8 +52,39 @@ pub enum Purpose {
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)] // The variants are the standard's own codes.
 pub enum Language {
-    Bg, Ca, Cs, Da, De, El, En, Es, Et, Eu, Fi, Fr, Ga, Gl, Hr, Hu, Is, It, Lb, Lt, Lv, Mt, Nb, Nl, Nn, Pl, Pt, Ro, Se,
-    Sk, Sl, Sv, Uk,
+    Bg,
+    Ca,
+    Cs,
+    Da,
+    De,
+    El,
+    En,
+    Es,
+    Et,
+    Eu,
+    Fi,
+    Fr,
+    Ga,
+    Gl,
+    Hr,
+    Hu,
+    Is,
+    It,
+    Lb,
+    Lt,
+    Lv,
+    Mt,
+    Nb,
+    Nl,
+    Nn,
+    Pl,
+    Pt,
+    Ro,
+    Se,
+    Sk,
+    Sl,
+    Sv,
+    Uk,
 }
 
 /// What is to be done with a model at a factory.
@@ -256,14 +287,14 @@ impl Closed for Language {
     fn all() -> Vec<Self> {
         use Language::*;
         vec![
-            Bg, Ca, Cs, Da, De, El, En, Es, Et, Eu, Fi, Fr, Ga, Gl, Hr, Hu, Is, It, Lb, Lt, Lv, Mt, Nb, Nl, Nn, Pl,
-            Pt, Ro, Se, Sk, Sl, Sv, Uk,
+            Bg, Ca, Cs, Da, De, El, En, Es, Et, Eu, Fi, Fr, Ga, Gl, Hr, Hu, Is, It, Lb, Lt, Lv, Mt, Nb, Nl, Nn, Pl, Pt,
+            Ro, Se, Sk, Sl, Sv, Uk,
         ]
     }
     fn as_str(&self) -> &'static str {
         const CODES: &[&str] = &[
-            "bg", "ca", "cs", "da", "de", "el", "en", "es", "et", "eu", "fi", "fr", "ga", "gl", "hr", "hu", "is",
-            "it", "lb", "lt", "lv", "mt", "nb", "nl", "nn", "pl", "pt", "ro", "se", "sk", "sl", "sv", "uk",
+            "bg", "ca", "cs", "da", "de", "el", "en", "es", "et", "eu", "fi", "fr", "ga", "gl", "hr", "hu", "is", "it",
+            "lb", "lt", "lv", "mt", "nb", "nl", "nn", "pl", "pt", "ro", "se", "sk", "sl", "sv", "uk",
         ];
         CODES.get(*self as usize).copied().unwrap_or("en")
     }

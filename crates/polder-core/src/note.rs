@@ -73,7 +73,8 @@ impl Checkpoint {
     pub fn open(note: &str, origin: &str, key: &VerifyingKey) -> Result<Self, NoteError> {
         let (text, signatures) = note.split_once("\n\n").ok_or(NoteError::Format("no blank line"))?;
         let mut lines = text.split('\n');
-        let (Some(name), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next()) else {
+        let (Some(name), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
             return Err(NoteError::Format("a checkpoint has three lines"));
         };
         let size = size.parse().map_err(|_| NoteError::Format("the size is not a number"))?;
@@ -85,9 +86,11 @@ impl Checkpoint {
         let checkpoint = Self { origin: name.to_owned(), size, root };
         let prefix = format!("\u{2014} {origin} ");
         let blob = signatures.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix('\n'));
-        let blob = blob.and_then(|text| BASE64.decode(text).ok()).ok_or(NoteError::Format("no signature of the log"))?;
+        let blob =
+            blob.and_then(|text| BASE64.decode(text).ok()).ok_or(NoteError::Format("no signature of the log"))?;
         let (id, signature) = blob.split_at_checked(4).ok_or(NoteError::Format("the signature is too short"))?;
-        let signature = Signature::from_slice(signature).map_err(|_| NoteError::Format("the signature is not 64 bytes"))?;
+        let signature =
+            Signature::from_slice(signature).map_err(|_| NoteError::Format("the signature is not 64 bytes"))?;
         let signed = format!("{text}\n");
         // Leading zeros or a plus sign would give one size two texts.
         if checkpoint.text() != signed {

@@ -208,15 +208,21 @@ fn cases(request: &Request) -> Vec<Case> {
 fn policy_causes(snapshot: &Snapshot, factory: &Factory, cases: &[Case]) -> BTreeSet<Cause> {
     let mut causes = BTreeSet::new();
     for layer in [&snapshot.baseline, &snapshot.owner, &snapshot.labels, &factory.terms] {
-        for case in cases {
-            causes.extend(layer.refusals(&factory.column, case, &snapshot.schema));
-        }
-    }
-    if cases.is_empty() {
-        let reason = "the request has no purpose, so no rule can be asked";
-        causes.insert(Cause::built_in(LayerKind::Labels, "no-purpose", reason));
+        causes.extend(layer_causes(layer, &factory.column, cases, &snapshot.schema));
     }
     causes
+}
+
+/// Why one layer keeps a request out of a factory; nothing where it permits. A factory asks its own terms with this.
+pub fn refusals(layer: &Layer, column: &Column, request: &Request, schema: &PolicySchema) -> Vec<Cause> {
+    layer_causes(layer, column, &cases(request), schema).into_iter().collect()
+}
+
+fn layer_causes(layer: &Layer, column: &Column, cases: &[Case], schema: &PolicySchema) -> BTreeSet<Cause> {
+    if cases.is_empty() {
+        return BTreeSet::from([Cause::built_in(layer.kind(), "no-purpose", "no rule can be asked without a purpose")]);
+    }
+    cases.iter().flat_map(|case| layer.refusals(column, case, schema)).collect()
 }
 
 fn availability_causes(factory: &Factory, request: &Request) -> Vec<Cause> {

@@ -142,7 +142,9 @@ pub fn verify(bytes: &[u8], members: Option<&[NodeCard]>) -> Result<Report, Fail
 fn check_member(card: &NodeCard, members: &[NodeCard]) -> Result<(), Failure> {
     match members.iter().find(|member| member.node == card.node) {
         Some(member) if member.identity == card.identity => Ok(()),
-        Some(_) => Err(failure(Check::Members, format!("`{}` has another identity than the member of that name", card.node))),
+        Some(_) => {
+            Err(failure(Check::Members, format!("`{}` has another identity than the member of that name", card.node)))
+        }
         None => Err(failure(Check::Members, format!("`{}` is not among the members", card.node))),
     }
 }

@@ -63,7 +63,13 @@ impl Capability {
 
 impl Signed<Capability> {
     /// Checks a capability that `home` presented to `factory` at an instant in Unix milliseconds.
-    pub fn check(&self, home: &NodeId, authority: &VerifyingKey, factory: &NodeId, now_ms: u64) -> Result<(), TicketError> {
+    pub fn check(
+        &self,
+        home: &NodeId,
+        authority: &VerifyingKey,
+        factory: &NodeId,
+        now_ms: u64,
+    ) -> Result<(), TicketError> {
         let value = &self.value;
         if value.home != *home {
             return Err(TicketError::Wrong("home"));

@@ -16,13 +16,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// The tokens with a meaning of their own, in the order of their ids.
-pub const SPECIAL: [&str; 5] = [
-    "<|bos|>",
-    "<|end|>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-];
+pub const SPECIAL: [&str; 5] = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"];
 /// Id of `<|end|>`.
 pub const END: u32 = 1;
 /// How a conversation is written; must agree with [`Corpus::dialogue`].
@@ -66,8 +60,7 @@ impl Corpus {
         paths.sort();
         let mut corpus = Self::default();
         for path in paths {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
+            let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
             for block in text.replace("\r\n", "\n").split("\n\n") {
                 corpus.add(block.trim());
             }
@@ -89,10 +82,7 @@ impl Corpus {
         let mut answering = false;
         for line in block.lines() {
             if let Some(question) = line.strip_prefix("Q: ") {
-                turns.push(Turn {
-                    question: question.trim().to_owned(),
-                    answer: String::new(),
-                });
+                turns.push(Turn { question: question.trim().to_owned(), answer: String::new() });
                 answering = false;
                 continue;
             }
@@ -118,9 +108,7 @@ impl Corpus {
 
     fn texts(&self) -> impl Iterator<Item = String> + '_ {
         let turns = self.dialogues.iter().flatten();
-        turns
-            .flat_map(|turn| [turn.question.clone(), turn.answer.clone()])
-            .chain(self.prose.iter().cloned())
+        turns.flat_map(|turn| [turn.question.clone(), turn.answer.clone()]).chain(self.prose.iter().cloned())
     }
 
     /// Learns byte pairs from the corpus. Every byte is a token, so any text can be written.
@@ -155,11 +143,7 @@ impl Corpus {
     /// its middle can be asked alone. Some questions lose their case or their last mark, some
     /// follow another dialogue, and some have a system text: people do not type like a corpus.
     pub fn epoch(&self, random: &mut Pcg64) -> Vec<String> {
-        let mut texts: Vec<String> = self
-            .prose
-            .iter()
-            .map(|text| format!("<|bos|>{text}<|end|>"))
-            .collect();
+        let mut texts: Vec<String> = self.prose.iter().map(|text| format!("<|bos|>{text}<|end|>")).collect();
         for turns in &self.dialogues {
             texts.push(self.dialogue(turns, random));
             if turns.len() > 1 {
@@ -200,10 +184,7 @@ fn push_turn(text: &mut String, turn: &Turn, random: &mut Pcg64) {
         1 => question.truncate(question.trim_end_matches(['?', '.', '!']).len()),
         _ => {}
     }
-    *text += &format!(
-        "<|user|>{question}<|end|><|assistant|>{}<|end|>",
-        turn.answer
-    );
+    *text += &format!("<|user|>{question}<|end|><|assistant|>{}<|end|>", turn.answer);
 }
 
 /// A number below `bound`; the bias of the remainder is far below what training notices.

@@ -55,17 +55,11 @@ impl Network {
         let keys = shape.kv_heads * shape.head_dim();
         let deep = 0.02 / (2.0 * shape.layers as f64).sqrt();
         let mut add = |name: String, dims: (usize, usize), scale: f64| -> Result<()> {
-            let values: Vec<f32> = (0..dims.0 * dims.1)
-                .map(|_| (normal(&mut random) * scale) as f32)
-                .collect();
+            let values: Vec<f32> = (0..dims.0 * dims.1).map(|_| (normal(&mut random) * scale) as f32).collect();
             weights.insert(name, Var::from_vec(values, dims, &Device::Cpu)?);
             Ok(())
         };
-        add(
-            "model.embed_tokens.weight".into(),
-            (shape.vocabulary, h),
-            0.02,
-        )?;
+        add("model.embed_tokens.weight".into(), (shape.vocabulary, h), 0.02)?;
         for layer in 0..shape.layers {
             let at = |name: &str| format!("model.layers.{layer}.{name}.weight");
             add(at("self_attn.q_proj"), (h, h), 0.04)?;
@@ -79,9 +73,7 @@ impl Network {
         let mut norms = vec!["model.norm.weight".to_owned()];
         for layer in 0..shape.layers {
             norms.push(format!("model.layers.{layer}.input_layernorm.weight"));
-            norms.push(format!(
-                "model.layers.{layer}.post_attention_layernorm.weight"
-            ));
+            norms.push(format!("model.layers.{layer}.post_attention_layernorm.weight"));
         }
         for name in norms {
             weights.insert(name, Var::ones(h, DType::F32, &Device::Cpu)?);
@@ -96,10 +88,7 @@ impl Network {
 
     /// The weights in half precision, as they are stored.
     pub fn halves(&self) -> Result<HashMap<String, Tensor>> {
-        self.weights
-            .iter()
-            .map(|(name, var)| Ok((name.clone(), var.as_tensor().to_dtype(DType::F16)?)))
-            .collect()
+        self.weights.iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().to_dtype(DType::F16)?))).collect()
     }
 
     fn weight(&self, name: &str) -> Result<&Tensor> {
@@ -131,21 +120,13 @@ impl Network {
         }
         let x = self.norm(&x, "model.norm.weight")?;
         // Only rows that count need scores, and padding is a good part of some batches.
-        let counted: Vec<u32> = (0u32..)
-            .zip(&batch.shares)
-            .filter(|(_, share)| **share > 0.0)
-            .map(|(at, _)| at)
-            .collect();
+        let counted: Vec<u32> =
+            (0u32..).zip(&batch.shares).filter(|(_, share)| **share > 0.0).map(|(at, _)| at).collect();
         let at = Tensor::new(counted.as_slice(), &Device::Cpu)?;
         let scores = x.index_select(&at, 0)?.matmul(&embedding.t()?)?;
-        let targets = Tensor::from_slice(&batch.targets, count, &Device::Cpu)?
-            .index_select(&at, 0)?
-            .unsqueeze(1)?;
-        let shares =
-            Tensor::from_slice(&batch.shares, count, &Device::Cpu)?.index_select(&at, 0)?;
-        let losses = log_softmax(&scores, D::Minus1)?
-            .gather(&targets, 1)?
-            .squeeze(1)?;
+        let targets = Tensor::from_slice(&batch.targets, count, &Device::Cpu)?.index_select(&at, 0)?.unsqueeze(1)?;
+        let shares = Tensor::from_slice(&batch.shares, count, &Device::Cpu)?.index_select(&at, 0)?;
+        let losses = log_softmax(&scores, D::Minus1)?.gather(&targets, 1)?.squeeze(1)?;
         ((losses * &shares)?.sum_all()? / shares.sum_all()?)?.neg()
     }
 
@@ -162,16 +143,11 @@ impl Network {
         mask: &Tensor,
     ) -> Result<Tensor> {
         let (rows, columns) = (batch.rows, batch.columns);
-        let Shape {
-            heads, kv_heads, ..
-        } = self.shape;
+        let Shape { heads, kv_heads, .. } = self.shape;
         let width = self.shape.head_dim();
         let at = |name: &str| format!("model.layers.{layer}.self_attn.{name}");
         let split = |name: &str, heads: usize| {
-            self.linear(x, &at(name))?
-                .reshape((rows, columns, heads, width))?
-                .transpose(1, 2)?
-                .contiguous()
+            self.linear(x, &at(name))?.reshape((rows, columns, heads, width))?.transpose(1, 2)?.contiguous()
         };
         let rotate = |y: Tensor| candle_nn::rotary_emb::rope_slow(&y, cos, sin);
         let grouped = (rows * kv_heads, heads / kv_heads * columns, width);
@@ -195,17 +171,12 @@ impl Network {
 
     fn rotation(&self, columns: usize) -> Result<(Tensor, Tensor)> {
         let width = self.shape.head_dim();
-        let angle = |position: usize, pair: usize| {
-            position as f32 * ROPE_THETA.powf(-2.0 * pair as f64 / width as f64) as f32
-        };
-        let (sin, cos): (Vec<f32>, Vec<f32>) = (0..columns)
-            .flat_map(|position| (0..width / 2).map(move |pair| angle(position, pair).sin_cos()))
-            .unzip();
+        let angle =
+            |position: usize, pair: usize| position as f32 * ROPE_THETA.powf(-2.0 * pair as f64 / width as f64) as f32;
+        let (sin, cos): (Vec<f32>, Vec<f32>) =
+            (0..columns).flat_map(|position| (0..width / 2).map(move |pair| angle(position, pair).sin_cos())).unzip();
         let dims = (columns, width / 2);
-        Ok((
-            Tensor::from_vec(cos, dims, &Device::Cpu)?,
-            Tensor::from_vec(sin, dims, &Device::Cpu)?,
-        ))
+        Ok((Tensor::from_vec(cos, dims, &Device::Cpu)?, Tensor::from_vec(sin, dims, &Device::Cpu)?))
     }
 }
 
@@ -213,9 +184,8 @@ impl Network {
 const HIDDEN: f32 = -1e9;
 
 fn mask(columns: usize) -> Result<Tensor> {
-    let mask: Vec<f32> = (0..columns)
-        .flat_map(|from| (0..columns).map(move |to| if to <= from { 0.0 } else { HIDDEN }))
-        .collect();
+    let mask: Vec<f32> =
+        (0..columns).flat_map(|from| (0..columns).map(move |to| if to <= from { 0.0 } else { HIDDEN })).collect();
     Tensor::from_vec(mask, (columns, columns), &Device::Cpu)
 }
 

@@ -1,0 +1,1 @@
+//! Tests of `note`: one for each thing its header promises. None is written yet.

@@ -1,0 +1,1 @@
+//! Tests of `placement`: one for each thing its header promises. None is written yet.

@@ -131,12 +131,16 @@ fn attributes(profile: &Profile) -> Result<Vec<(String, Expr)>, String> {
                 ("in_eea", Expr::new_bool(country.in_eea())),
                 ("evidence", satisfied(held.evidence)?),
             ])?,
-            Claim::Control { owners } => record(vec![
-                ("countries", set("Country", owners.iter().map(|owner| &owner.country))?),
-                ("in_eu", Expr::new_bool(owners.iter().all(|owner| owner.country.in_eu()))),
-                ("in_eea", Expr::new_bool(owners.iter().all(|owner| owner.country.in_eea()))),
-                ("evidence", satisfied(held.evidence)?),
-            ])?,
+            Claim::Control { owners } => {
+                let Some((operator, evidence)) = operator(profile) else { continue };
+                let countries: BTreeSet<Country> = owners.iter().map(|owner| owner.country).chain([operator]).collect();
+                record(vec![
+                    ("countries", set("Country", &countries)?),
+                    ("in_eu", Expr::new_bool(countries.iter().all(|country| country.in_eu()))),
+                    ("in_eea", Expr::new_bool(countries.iter().all(|country| country.in_eea()))),
+                    ("evidence", satisfied(held.evidence.min(evidence))?),
+                ])?
+            }
             Claim::Chip { .. } | Claim::Certification { .. } | Claim::Clearance { .. } => continue,
         };
         attributes.push((held.fact.claim.kind().to_owned(), place));
@@ -149,6 +153,16 @@ fn attributes(profile: &Profile) -> Result<Vec<(String, Expr)>, String> {
     let country = |claim: &Claim| if let Claim::Clearance { country } = claim { Some(*country) } else { None };
     attributes.push(("clearances".to_owned(), graded::<Country>(profile, "Country", country)?));
     Ok(attributes)
+}
+
+/// The operator's jurisdiction and how well it is evidenced. Control begins with the operator: without it, nothing is
+/// known of control, and with it control is only as well evidenced as the weaker of the two.
+fn operator(profile: &Profile) -> Option<(Country, Evidence)> {
+    let held = profile.facts.get("operator")?;
+    match &held.fact.claim {
+        Claim::Operator { country, .. } => Some((*country, held.evidence)),
+        _ => None,
+    }
 }
 
 /// The chips as one attribute, only as well evidenced as the weakest fact about them.

@@ -27,7 +27,8 @@ entity Model;
 entity Factory = {
   site?: { country: Country, in_eu: Bool, in_eea: Bool, evidence: Set<Evidence> },
   operator?: { country: Country, in_eu: Bool, in_eea: Bool, evidence: Set<Evidence> },
-  // Every owner above the operator, up to the ultimate parent. `in_eu` and `in_eea` speak of all of them.
+  // The operator and every owner above it, up to the ultimate parent; `in_eu` and `in_eea` speak of all of them.
+  // Absent where the operator is not known.
   control?: { countries: Set<Country>, in_eu: Bool, in_eea: Bool, evidence: Set<Evidence> },
   chips?: { vendors: Set<Vendor>, origins: Set<Country>, evidence: Set<Evidence> },
   certifications: { declared: Set<Certification>, attested: Set<Certification>, measured: Set<Certification> },

@@ -30,11 +30,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Takes the weights that `config` needs.
-    pub(crate) fn load(
-        folder: &Path,
-        config: Config,
-        tensors: Safetensors,
-    ) -> Result<Self, EngineError> {
+    pub(crate) fn load(folder: &Path, config: Config, tensors: Safetensors) -> Result<Self, EngineError> {
         let pooling = pooling(folder)?;
         let builder = VarBuilder::from_tensors(tensors.all()?, DType::F32, &Device::Cpu);
         let model = BertModel::load(builder, &config).map_err(|error| {
@@ -42,11 +38,7 @@ impl Encoder {
             let reason = text.lines().next().unwrap_or_default().to_owned();
             model_file(&folder.join("model.safetensors"), reason)
         })?;
-        Ok(Self {
-            model,
-            config,
-            pooling,
-        })
+        Ok(Self { model, config, pooling })
     }
 
     /// The numbers that the model was loaded with.
@@ -57,10 +49,7 @@ impl Encoder {
     /// The vector of one text's tokens.
     pub(crate) fn vector(&self, ids: &[u32]) -> candle_core::Result<Vec<f32>> {
         let ids = Tensor::new(ids, &Device::Cpu)?.unsqueeze(0)?;
-        let states = self
-            .model
-            .forward(&ids, &ids.zeros_like()?, None)?
-            .squeeze(0)?;
+        let states = self.model.forward(&ids, &ids.zeros_like()?, None)?.squeeze(0)?;
         match self.pooling {
             Pooling::Mean => states.mean(D::Minus2)?.to_vec1(),
             Pooling::First => states.get(0)?.to_vec1(),
@@ -78,9 +67,6 @@ fn pooling(folder: &Path) -> Result<Pooling, EngineError> {
     match (on("pooling_mode_cls_token"), on("pooling_mode_mean_tokens")) {
         (true, false) => Ok(Pooling::First),
         (false, true) => Ok(Pooling::Mean),
-        _ => Err(model_file(
-            &path,
-            "asks for a pooling that is not supported",
-        )),
+        _ => Err(model_file(&path, "asks for a pooling that is not supported")),
     }
 }

@@ -58,12 +58,7 @@ impl Generation {
     fn answer(&self, steps: &Sender<Step>) -> Result<(), Halt> {
         let decoder = self.model.decoder()?;
         let mut cache = decoder.cache();
-        let read = Model::read(
-            decoder,
-            &mut cache,
-            &self.prompt,
-            |_| Ok(!steps.is_closed()),
-        )?;
+        let read = Model::read(decoder, &mut cache, &self.prompt, |_| Ok(!steps.is_closed()))?;
         let mut hidden = read.ok_or(Halt::Gone)?;
         let mut sampler = self.sampler()?;
         let mut detokenizer = Detokenizer::new(self.model.vocabulary());
@@ -90,10 +85,7 @@ impl Generation {
             hidden = decoder.forward(&[id], &mut cache).map_err(failed)?;
         };
         self.finish(steps, reason, &mut detokenizer, &mut filter)?;
-        let usage = Usage {
-            prompt_tokens: self.prompt.len() as u64,
-            completion_tokens: made as u64,
-        };
+        let usage = Usage { prompt_tokens: self.prompt.len() as u64, completion_tokens: made as u64 };
         Ok(send(steps, Event::Usage(usage))?)
     }
 
@@ -110,46 +102,30 @@ impl Generation {
             send_text(steps, filter.finish())?;
         }
         let reason = if met { "stop" } else { reason };
-        Ok(send(
-            steps,
-            Event::Finish {
-                choice: 0,
-                reason: reason.into(),
-            },
-        )?)
+        Ok(send(steps, Event::Finish { choice: 0, reason: reason.into() })?)
     }
 
     fn sampler(&self) -> Result<Sampler, EngineError> {
         let seed = match self.parameters.seed {
             Some(seed) => seed,
-            None => getrandom::u64().map_err(|error| EngineError::Failed {
-                reason: format!("no random seed: {error}"),
-            })?,
+            None => {
+                getrandom::u64().map_err(|error| EngineError::Failed { reason: format!("no random seed: {error}") })?
+            }
         };
-        let Parameters {
-            temperature, top_p, ..
-        } = self.parameters;
+        let Parameters { temperature, top_p, .. } = self.parameters;
         Ok(Sampler::new(seed, temperature, top_p))
     }
 }
 
 fn no_numbers() -> EngineError {
-    EngineError::Failed {
-        reason: "the model's scores are no numbers".into(),
-    }
+    EngineError::Failed { reason: "the model's scores are no numbers".into() }
 }
 
 fn send_text(steps: &Sender<Step>, text: String) -> Result<(), Gone> {
     if text.is_empty() {
         return Ok(());
     }
-    send(
-        steps,
-        Event::Delta(Delta {
-            content: Some(text),
-            ..Delta::default()
-        }),
-    )
+    send(steps, Event::Delta(Delta { content: Some(text), ..Delta::default() }))
 }
 
 fn send(steps: &Sender<Step>, event: Event) -> Result<(), Gone> {

@@ -39,22 +39,16 @@ impl Gguf {
         let file = File::open(path).map_err(fail)?;
         let length = file.metadata().map_err(fail)?.len();
         let mut reader = BufReader::new(file);
-        let content =
-            Content::read(&mut reader).map_err(|e| model_file(path, first_line(&e.to_string())))?;
+        let content = Content::read(&mut reader).map_err(|e| model_file(path, first_line(&e.to_string())))?;
         // Sorted, so that of several bad tensors the same one is named each time.
         let mut names: Vec<&String> = content.tensor_infos.keys().collect();
         names.sort();
         for name in names {
             if let Some(info) = content.tensor_infos.get(name) {
-                check(info, content.tensor_data_offset, length)
-                    .map_err(|reason| model_tensor(path, name, reason))?;
+                check(info, content.tensor_data_offset, length).map_err(|reason| model_tensor(path, name, reason))?;
             }
         }
-        Ok(Self {
-            path: path.to_owned(),
-            content,
-            reader,
-        })
+        Ok(Self { path: path.to_owned(), content, reader })
     }
 
     /// The decoder's shape, as the metadata tells it.
@@ -69,10 +63,7 @@ impl Gguf {
             }
         };
         if self.number(&format!("{arch}.expert_count")).unwrap_or(0) > 1 {
-            return Err(model_file(
-                &self.path,
-                "mixtures of experts are not supported",
-            ));
+            return Err(model_file(&self.path, "mixtures of experts are not supported"));
         }
         let need = |name: &str| {
             let key = format!("{arch}.{name}");
@@ -90,12 +81,8 @@ impl Gguf {
             vocabulary: self.rows("token_embd.weight"),
             layers: need("block_count")?,
             kv_heads: need("attention.head_count_kv").unwrap_or(heads),
-            norm_eps: self
-                .float(&format!("{arch}.attention.layer_norm_rms_epsilon"))
-                .unwrap_or(1e-5),
-            rope_theta: self
-                .float(&format!("{arch}.rope.freq_base"))
-                .unwrap_or(10_000.0),
+            norm_eps: self.float(&format!("{arch}.attention.layer_norm_rms_epsilon")).unwrap_or(1e-5),
+            rope_theta: self.float(&format!("{arch}.rope.freq_base")).unwrap_or(10_000.0),
             rope_scaling: RopeScaling::None,
             rope_interleaved: interleaved,
             context: need("context_length")?,
@@ -104,19 +91,11 @@ impl Gguf {
             eos: self.eos(),
         };
         if need("rope.dimension_count").unwrap_or(head_dim) != head_dim {
-            return Err(model_file(
-                &self.path,
-                "partly rotated heads are not supported",
-            ));
+            return Err(model_file(&self.path, "partly rotated heads are not supported"));
         }
-        config
-            .check()
-            .map_err(|reason| model_file(&self.path, reason))?;
+        config.check().map_err(|reason| model_file(&self.path, reason))?;
         let rope_scaling = self.rope_scaling(&arch, head_dim)?;
-        Ok(DecoderConfig {
-            rope_scaling,
-            ..config
-        })
+        Ok(DecoderConfig { rope_scaling, ..config })
     }
 
     fn rope_scaling(&mut self, arch: &str, head_dim: usize) -> Result<RopeScaling, EngineError> {
@@ -128,16 +107,11 @@ impl Gguf {
                 .map_err(|e| model_tensor(&self.path, "rope_freqs.weight", e.to_string()))?;
             return Ok(RopeScaling::Factors(factors));
         }
-        let factor = self
-            .float(&format!("{arch}.rope.scaling.factor"))
-            .unwrap_or(1.0);
+        let factor = self.float(&format!("{arch}.rope.scaling.factor")).unwrap_or(1.0);
         match self.text(&format!("{arch}.rope.scaling.type")).as_deref() {
             None | Some("none") => Ok(RopeScaling::None),
             Some("linear") if factor > 0.0 => Ok(RopeScaling::Linear(factor)),
-            Some(other) => Err(model_file(
-                &self.path,
-                format!("rope scaling of type `{other}` is not supported"),
-            )),
+            Some(other) => Err(model_file(&self.path, format!("rope scaling of type `{other}` is not supported"))),
         }
     }
 
@@ -151,9 +125,7 @@ impl Gguf {
             Some("llama") => sentencepiece::tokenizer(&self.content.metadata),
             _ => self.byte_pairs(),
         };
-        built
-            .and_then(Vocabulary::new)
-            .map_err(|reason| model_file(&self.path, format!("its tokenizer: {reason}")))
+        built.and_then(Vocabulary::new).map_err(|reason| model_file(&self.path, format!("its tokenizer: {reason}")))
     }
 
     /// A byte-pair tokenizer, cut into words as `tokenizer.ggml.pre` says.
@@ -170,9 +142,7 @@ impl Gguf {
             }
             "" | "default" | "gpt-2" | "gpt2" | "qwen2" | "smollm" | "starcoder" => {}
             other => {
-                return Err(format!(
-                    "words cut as `{other}` are not known; put the model's tokenizer.json beside it"
-                ));
+                return Err(format!("words cut as `{other}` are not known; put the model's tokenizer.json beside it"));
             }
         }
         let built = Tokenizer::from_gguf(&self.content);
@@ -198,12 +168,8 @@ impl Gguf {
                 .and_then(|id| vocabulary.token(u32::try_from(id).ok()?))
                 .unwrap_or_default()
         };
-        ChatTemplate::new(
-            self.text("tokenizer.chat_template"),
-            token("bos_token_id"),
-            token("eos_token_id"),
-        )
-        .map_err(|reason| model_file(&self.path, reason))
+        ChatTemplate::new(self.text("tokenizer.chat_template"), token("bos_token_id"), token("eos_token_id"))
+            .map_err(|reason| model_file(&self.path, reason))
     }
 
     fn eos(&self) -> Vec<u32> {
@@ -230,18 +196,13 @@ impl Gguf {
 
     fn float(&self, key: &str) -> Option<f64> {
         let value = self.content.metadata.get(key)?;
-        let float = value
-            .to_f32()
-            .map(f64::from)
-            .or_else(|_| value.to_f64())
-            .ok()?;
+        let float = value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()?;
         Some(float).filter(|f| f.is_finite())
     }
 
     fn rows(&self, name: &str) -> usize {
         let info = self.content.tensor_infos.get(name);
-        info.and_then(|info| info.shape.dims().first().copied())
-            .unwrap_or(0)
+        info.and_then(|info| info.shape.dims().first().copied()).unwrap_or(0)
     }
 
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, EngineError> {
@@ -261,9 +222,7 @@ impl Gguf {
     fn dense(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
         let name = gguf_name(name);
         let tensor = self.read(&name, shape)?;
-        tensor
-            .dequantize(&Device::Cpu)
-            .map_err(|e| model_tensor(&self.path, &name, e.to_string()))
+        tensor.dequantize(&Device::Cpu).map_err(|e| model_tensor(&self.path, &name, e.to_string()))
     }
 }
 
@@ -288,9 +247,7 @@ impl Tensors for Gguf {
 
     fn tied_head(&mut self, embedding: &Tensor) -> Result<QMatMul, EngineError> {
         // Multiplying with the quantised table is quicker than with its dense copy.
-        let (rows, columns) = embedding
-            .dims2()
-            .map_err(|e| model_file(&self.path, e.to_string()))?;
+        let (rows, columns) = embedding.dims2().map_err(|e| model_file(&self.path, e.to_string()))?;
         self.matrix("model.embed_tokens.weight", rows, columns)
     }
 }
@@ -306,10 +263,7 @@ fn gguf_name(name: &str) -> String {
     if !plain.is_empty() {
         return plain.into();
     }
-    let Some((layer, part)) = name
-        .strip_prefix("model.layers.")
-        .and_then(|rest| rest.split_once('.'))
-    else {
+    let Some((layer, part)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) else {
         return name.into();
     };
     let names = [
@@ -333,19 +287,14 @@ fn gguf_name(name: &str) -> String {
 /// Whether a tensor's bytes lie inside the file.
 fn check(info: &TensorInfo, data: u64, length: u64) -> Result<(), String> {
     let dims = info.shape.dims();
-    let (block, bytes) = (
-        info.ggml_dtype.block_size() as u64,
-        info.ggml_dtype.type_size() as u64,
-    );
+    let (block, bytes) = (info.ggml_dtype.block_size() as u64, info.ggml_dtype.type_size() as u64);
     let elements = dims
         .iter()
         .try_fold(1u64, |n, &d| n.checked_mul(d as u64))
         .ok_or_else(|| format!("shape {dims:?} overflows"))?;
     let last = dims.last().map_or(1, |&d| d as u64);
     if block == 0 || !last.is_multiple_of(block) {
-        return Err(format!(
-            "shape {dims:?} is no multiple of its type's block of {block}"
-        ));
+        return Err(format!("shape {dims:?} is no multiple of its type's block of {block}"));
     }
     let end = (elements / block)
         .checked_mul(bytes)

@@ -109,13 +109,7 @@ impl Model {
         if eos.is_empty() {
             eos.extend(vocabulary.id(template.eos()));
         }
-        Self {
-            info: info(*context, true),
-            network: Network::Decoder(decoder),
-            vocabulary,
-            template,
-            eos,
-        }
+        Self { info: info(*context, true), network: Network::Decoder(decoder), vocabulary, template, eos }
     }
 
     /// The decoder, where the model can chat.
@@ -152,10 +146,7 @@ impl Model {
         let answer = parameters.max_tokens.map(|n| n as usize);
         let needs = ids.len().saturating_add(answer.unwrap_or(1));
         if needs > limit {
-            return Err(EngineError::ContextLength {
-                tokens: needs as u64,
-                limit: limit as u64,
-            });
+            return Err(EngineError::ContextLength { tokens: needs as u64, limit: limit as u64 });
         }
         let answer = answer.unwrap_or(limit - ids.len());
         Ok((ids, answer))
@@ -164,10 +155,7 @@ impl Model {
     fn known(&self, ids: &[u32], parameter: &str) -> Result<(), EngineError> {
         let size = self.network.vocabulary();
         match ids.iter().find(|id| **id as usize >= size) {
-            Some(id) => Err(invalid(
-                parameter,
-                format!("holds token {id}, the vocabulary has {size}"),
-            )),
+            Some(id) => Err(invalid(parameter, format!("holds token {id}, the vocabulary has {size}"))),
             None => Ok(()),
         }
     }
@@ -193,10 +181,7 @@ impl Model {
     /// The tokens of every input, checked against vocabulary and context.
     pub(crate) fn inputs(&self, request: &EmbedRequest) -> Result<Vec<Vec<u32>>, EngineError> {
         if request.inputs.is_empty() || request.inputs.len() > INPUTS_MAX {
-            return Err(invalid(
-                "input",
-                format!("must hold 1 to {INPUTS_MAX} inputs"),
-            ));
+            return Err(invalid("input", format!("must hold 1 to {INPUTS_MAX} inputs")));
         }
         if let Some(wanted) = request.dimensions {
             let has = self.network.hidden();
@@ -205,11 +190,7 @@ impl Model {
                 return Err(invalid("dimensions", reason));
             }
         }
-        request
-            .inputs
-            .iter()
-            .map(|input| self.input(input))
-            .collect()
+        request.inputs.iter().map(|input| self.input(input)).collect()
     }
 
     fn input(&self, input: &EmbedInput) -> Result<Vec<u32>, EngineError> {
@@ -223,10 +204,7 @@ impl Model {
         }
         let limit = u64::from(self.info.context_tokens);
         if ids.len() as u64 > limit {
-            return Err(EngineError::ContextLength {
-                tokens: ids.len() as u64,
-                limit,
-            });
+            return Err(EngineError::ContextLength { tokens: ids.len() as u64, limit });
         }
         Ok(ids)
     }
@@ -251,19 +229,12 @@ impl Model {
             vectors.push(unit(vector)?);
         }
         let prompt_tokens = inputs.iter().map(|ids| ids.len() as u64).sum();
-        Ok(Embeddings {
-            vectors,
-            prompt_tokens,
-        })
+        Ok(Embeddings { vectors, prompt_tokens })
     }
 }
 
 /// The mean of a decoder's last hidden states over all tokens of a text.
-fn mean_state(
-    decoder: &Decoder,
-    ids: &[u32],
-    go_on: impl Fn() -> bool,
-) -> Result<Vec<f32>, EngineError> {
+fn mean_state(decoder: &Decoder, ids: &[u32], go_on: impl Fn() -> bool) -> Result<Vec<f32>, EngineError> {
     let mut sum = vec![0f32; decoder.config().hidden];
     let mut cache = decoder.cache();
     let read = Model::read(decoder, &mut cache, ids, |hidden| {
@@ -277,15 +248,9 @@ fn mean_state(
 }
 
 fn unit(mut vector: Vec<f32>) -> Result<Vec<f32>, EngineError> {
-    let length = vector
-        .iter()
-        .map(|x| f64::from(*x).powi(2))
-        .sum::<f64>()
-        .sqrt();
+    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if !length.is_finite() || length == 0.0 {
-        return Err(EngineError::Failed {
-            reason: "the model gave a vector without a direction".into(),
-        });
+        return Err(EngineError::Failed { reason: "the model gave a vector without a direction".into() });
     }
     for x in &mut vector {
         *x = (f64::from(*x) / length) as f32;
@@ -304,27 +269,15 @@ fn info(context: usize, chat: bool) -> ModelInfo {
 }
 
 pub(crate) fn invalid(parameter: &str, reason: impl Into<String>) -> EngineError {
-    EngineError::Invalid {
-        parameter: parameter.into(),
-        reason: reason.into(),
-    }
+    EngineError::Invalid { parameter: parameter.into(), reason: reason.into() }
 }
 
 /// An error of the tensor library; its texts name shapes and types, never a prompt.
 pub(crate) fn failed(error: candle_core::Error) -> EngineError {
-    EngineError::Failed {
-        reason: error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-    }
+    EngineError::Failed { reason: error.to_string().lines().next().unwrap_or_default().to_owned() }
 }
 
 /// The caller went away; nobody reads this.
 pub(crate) fn stopped() -> EngineError {
-    EngineError::Failed {
-        reason: "the request was dropped".into(),
-    }
+    EngineError::Failed { reason: "the request was dropped".into() }
 }

@@ -28,40 +28,23 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, String> {
     }
     let kinds = list(metadata, "tokenizer.ggml.token_type").unwrap_or(&[]);
     let kind = |id: usize| kinds.get(id).map_or(1, integer);
-    let ids: HashMap<&str, usize> = pieces
-        .iter()
-        .enumerate()
-        .map(|(i, p)| (p.as_str(), i))
-        .collect();
-    let vocabulary: Vocab = pieces
-        .iter()
-        .enumerate()
-        .map(|(i, p)| (p.clone(), i as u32))
-        .collect();
-    let mut bpe = BPE::builder()
-        .vocab_and_merges(vocabulary, merges(&pieces, &scores, &ids))
-        .byte_fallback(true)
-        .fuse_unk(true);
+    let ids: HashMap<&str, usize> = pieces.iter().enumerate().map(|(i, p)| (p.as_str(), i)).collect();
+    let vocabulary: Vocab = pieces.iter().enumerate().map(|(i, p)| (p.clone(), i as u32)).collect();
+    let mut bpe =
+        BPE::builder().vocab_and_merges(vocabulary, merges(&pieces, &scores, &ids)).byte_fallback(true).fuse_unk(true);
     if let Some(unknown) = (0..pieces.len()).find(|id| kind(*id) == UNKNOWN) {
         bpe = bpe.unk_token(pieces.get(unknown).cloned().unwrap_or_default());
     }
     let mut tokenizer = Tokenizer::new(bpe.build().map_err(|e| e.to_string())?);
     let blank = flag(metadata, "tokenizer.ggml.add_space_prefix").unwrap_or(true);
-    tokenizer
-        .with_normalizer(Some(normalizer(blank)?))
-        .map_err(|e| e.to_string())?;
+    tokenizer.with_normalizer(Some(normalizer(blank)?)).map_err(|e| e.to_string())?;
     tokenizer.with_decoder(Some(decoder(blank)?));
     let marked = |wanted: i64, special: bool| {
-        let found = pieces
-            .iter()
-            .enumerate()
-            .filter(move |(id, _)| kind(*id) == wanted);
+        let found = pieces.iter().enumerate().filter(move |(id, _)| kind(*id) == wanted);
         found.map(move |(_, piece)| AddedToken::from(piece.clone(), special).normalized(false))
     };
     let controls: Vec<AddedToken> = marked(CONTROL, true).collect();
-    tokenizer
-        .add_special_tokens(controls)
-        .map_err(|e| e.to_string())?;
+    tokenizer.add_special_tokens(controls).map_err(|e| e.to_string())?;
     let defined: Vec<AddedToken> = marked(USER_DEFINED, false).collect();
     tokenizer.add_tokens(defined).map_err(|e| e.to_string())?;
     if flag(metadata, "tokenizer.ggml.add_bos_token").unwrap_or(true)
@@ -89,10 +72,7 @@ fn merges(pieces: &[String], scores: &[f32], ids: &HashMap<&str, usize>) -> Vec<
         }
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    found
-        .into_iter()
-        .map(|(_, _, _, left, right)| (left.to_owned(), right.to_owned()))
-        .collect()
+    found.into_iter().map(|(_, _, _, left, right)| (left.to_owned(), right.to_owned())).collect()
 }
 
 /// Blanks are written as `▁`, and a text begins with one where the model wants it.
@@ -108,11 +88,8 @@ fn normalizer(blank: bool) -> Result<NormalizerWrapper, String> {
 
 fn decoder(blank: bool) -> Result<DecoderWrapper, String> {
     let replace = normalizers::Replace::new("▁", " ").map_err(|e| e.to_string())?;
-    let mut steps: Vec<DecoderWrapper> = vec![
-        replace.into(),
-        decoders::byte_fallback::ByteFallback::new().into(),
-        decoders::fuse::Fuse::new().into(),
-    ];
+    let mut steps: Vec<DecoderWrapper> =
+        vec![replace.into(), decoders::byte_fallback::ByteFallback::new().into(), decoders::fuse::Fuse::new().into()];
     if blank {
         steps.push(decoders::strip::Strip::new(' ', 1, 0).into());
     }
@@ -128,9 +105,7 @@ fn list<'a>(metadata: &'a Metadata, key: &str) -> Result<&'a [Value], String> {
 
 fn strings(metadata: &Metadata, key: &str) -> Result<Vec<String>, String> {
     let texts = list(metadata, key)?.iter().map(|v| v.to_string().cloned());
-    texts
-        .collect::<Result<_, _>>()
-        .map_err(|_| format!("`{key}` holds something else than texts"))
+    texts.collect::<Result<_, _>>().map_err(|_| format!("`{key}` holds something else than texts"))
 }
 
 fn flag(metadata: &Metadata, key: &str) -> Option<bool> {

@@ -43,8 +43,7 @@ impl ChatTemplate {
             false => (path, template_of(settings.get("chat_template"))),
         };
         let token = |name: &str| token_of(settings.get(name));
-        Self::new(template, token("bos_token"), token("eos_token"))
-            .map_err(|reason| model_file(&path, reason))
+        Self::new(template, token("bos_token"), token("eos_token")).map_err(|reason| model_file(&path, reason))
     }
 
     /// Compiles a template; without one the plain form is used.
@@ -62,12 +61,7 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", template.unwrap_or_else(|| PLAIN.to_owned()))
             .map_err(|e| format!("its chat template is not valid: {e}"))?;
-        Ok(Self {
-            environment,
-            bos,
-            eos,
-            given,
-        })
+        Ok(Self { environment, bos, eos, given })
     }
 
     /// Whether the model brought a template, which then also writes the first token.
@@ -101,10 +95,7 @@ impl ChatTemplate {
 }
 
 fn invalid(reason: impl Into<String>) -> EngineError {
-    EngineError::Invalid {
-        parameter: "messages".into(),
-        reason: reason.into(),
-    }
+    EngineError::Invalid { parameter: "messages".into(), reason: reason.into() }
 }
 
 /// What a template's own exception says; other errors could quote the conversation.
@@ -146,10 +137,7 @@ fn plain(message: &Message) -> Result<Map<String, serde_json::Value>, EngineErro
     };
     let calls = ["tool_calls", "function_call"];
     let calls_tools = calls.iter().filter_map(|name| message.rest.get(*name));
-    if calls_tools
-        .into_iter()
-        .any(|v| !v.is_null() && v != &json!([]))
-    {
+    if calls_tools.into_iter().any(|v| !v.is_null() && v != &json!([])) {
         return Err(unsupported());
     }
     let text = match &message.content {
@@ -174,40 +162,18 @@ fn part_text(part: &Map<String, serde_json::Value>) -> Result<String, EngineErro
 }
 
 fn unsupported() -> EngineError {
-    EngineError::Unsupported {
-        parameter: "messages".into(),
-    }
+    EngineError::Unsupported { parameter: "messages".into() }
 }
 
 fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-];
+const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
 /// The part of `strftime` that chat templates use, in UTC.
 fn strftime(format: &str, now_s: u64) -> String {
@@ -243,9 +209,7 @@ fn strftime(format: &str, now_s: u64) -> String {
 
 /// Year, month and day of a day counted from 1970.
 fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

@@ -1,10 +1,5 @@
 //! The engine with the demo model of this repository, as a node uses it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod damage;
 mod encoder;
@@ -20,19 +15,14 @@ use serde_json::json;
 
 use super::embedded::Embedded;
 use super::{EngineLimits, ModelSource};
-use crate::inference::{
-    ChatRequest, Content, EmbedInput, EmbedRequest, Engine, EngineError, Event, Message, Usage,
-};
+use crate::inference::{ChatRequest, Content, EmbedInput, EmbedRequest, Engine, EngineError, Event, Message, Usage};
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/model")
 }
 
 fn load(path: &Path) -> Embedded {
-    let source = ModelSource {
-        id: "demo".into(),
-        path: path.to_owned(),
-    };
+    let source = ModelSource { id: "demo".into(), path: path.to_owned() };
     Embedded::load(&[source], EngineLimits::default())
 }
 
@@ -43,11 +33,7 @@ fn engine() -> Embedded {
 }
 
 fn message(role: &str, text: &str) -> Message {
-    Message {
-        role: role.into(),
-        content: Some(Content::Text(text.into())),
-        rest: Default::default(),
-    }
+    Message { role: role.into(), content: Some(Content::Text(text.into())), rest: Default::default() }
 }
 
 fn ask(text: &str) -> ChatRequest {
@@ -72,12 +58,7 @@ struct Answer {
 
 async fn answer(engine: &Embedded, request: ChatRequest) -> Result<Answer, EngineError> {
     let mut stream = engine.chat(request).await?;
-    let mut answer = Answer {
-        pieces: vec![],
-        text: String::new(),
-        reason: String::new(),
-        usage: Usage::default(),
-    };
+    let mut answer = Answer { pieces: vec![], text: String::new(), reason: String::new(), usage: Usage::default() };
     while let Some(step) = stream.next().await {
         match step? {
             Event::Delta(delta) => {
@@ -109,11 +90,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "polder-engine-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("polder-engine-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -172,12 +149,8 @@ async fn it_answers_from_its_corpus_and_ends_by_itself() {
 #[tokio::test]
 async fn the_same_seed_gives_the_same_text() {
     let engine = engine();
-    let asked = |seed| ChatRequest {
-        temperature: Some(2.0),
-        top_p: Some(0.95),
-        seed: Some(seed),
-        ..ask("Tell me a story.")
-    };
+    let asked =
+        |seed| ChatRequest { temperature: Some(2.0), top_p: Some(0.95), seed: Some(seed), ..ask("Tell me a story.") };
     let text = async |seed| answer(&engine, asked(seed)).await.unwrap().text;
     let first = text(7).await;
     assert_eq!(text(7).await, first);
@@ -187,10 +160,8 @@ async fn the_same_seed_gives_the_same_text() {
 #[tokio::test]
 async fn a_stop_text_ends_the_answer_and_is_not_part_of_it() {
     let engine = engine();
-    let request = ChatRequest {
-        stop: vec!["never there".into(), "of France".into()],
-        ..ask("What is the capital of France?")
-    };
+    let request =
+        ChatRequest { stop: vec!["never there".into(), "of France".into()], ..ask("What is the capital of France?") };
     let answer = answer(&engine, request).await.unwrap();
     assert_eq!(answer.text, "The capital ");
     assert_eq!(answer.reason, "stop");
@@ -199,10 +170,7 @@ async fn a_stop_text_ends_the_answer_and_is_not_part_of_it() {
 #[tokio::test]
 async fn max_tokens_cuts_and_says_so() {
     let engine = engine();
-    let request = ChatRequest {
-        max_tokens: Some(3),
-        ..ask("What is the capital of France?")
-    };
+    let request = ChatRequest { max_tokens: Some(3), ..ask("What is the capital of France?") };
     let answer = answer(&engine, request).await.unwrap();
     assert_eq!(answer.reason, "length");
     assert_eq!(answer.usage.completion_tokens, 3);
@@ -218,15 +186,9 @@ async fn what_does_not_fit_the_context_is_refused_before_any_work() {
     };
     assert!(tokens > 512);
     assert_eq!(limit, 512);
-    let short = ChatRequest {
-        max_tokens: Some(512),
-        ..ask("Hello")
-    };
+    let short = ChatRequest { max_tokens: Some(512), ..ask("Hello") };
     let error = refused(&engine, short).await;
-    assert!(matches!(
-        error,
-        EngineError::ContextLength { limit: 512, .. }
-    ));
+    assert!(matches!(error, EngineError::ContextLength { limit: 512, .. }));
 }
 
 #[tokio::test]
@@ -247,12 +209,7 @@ async fn parameters_that_would_change_the_answer_are_refused_by_name() {
         ("made_up", json!(1)),
     ] {
         let error = refused(&engine, with(name, value)).await;
-        assert_eq!(
-            error,
-            EngineError::Unsupported {
-                parameter: name.into()
-            }
-        );
+        assert_eq!(error, EngineError::Unsupported { parameter: name.into() });
     }
     for (name, value) in [
         ("tools", json!([])),
@@ -277,39 +234,21 @@ async fn values_out_of_range_are_refused_by_name() {
         other => panic!("{other}"),
     };
     let base = ask("Hello");
-    let hot = ChatRequest {
-        temperature: Some(2.1),
-        ..base.clone()
-    };
+    let hot = ChatRequest { temperature: Some(2.1), ..base.clone() };
     assert_eq!(name(hot).await, "temperature");
-    let none = ChatRequest {
-        top_p: Some(0.0),
-        ..base.clone()
-    };
+    let none = ChatRequest { top_p: Some(0.0), ..base.clone() };
     assert_eq!(name(none).await, "top_p");
-    let zero = ChatRequest {
-        max_tokens: Some(0),
-        ..base.clone()
-    };
+    let zero = ChatRequest { max_tokens: Some(0), ..base.clone() };
     assert_eq!(name(zero).await, "max_tokens");
-    let empty = ChatRequest {
-        messages: vec![],
-        ..base.clone()
-    };
+    let empty = ChatRequest { messages: vec![], ..base.clone() };
     assert_eq!(name(empty).await, "messages");
-    let stop = ChatRequest {
-        stop: vec![String::new()],
-        ..base
-    };
+    let stop = ChatRequest { stop: vec![String::new()], ..base };
     assert_eq!(name(stop).await, "stop");
 }
 
 #[tokio::test]
 async fn an_unknown_model_is_named() {
-    let request = ChatRequest {
-        model: "gpt-9".into(),
-        ..ask("Hello")
-    };
+    let request = ChatRequest { model: "gpt-9".into(), ..ask("Hello") };
     let error = refused(&engine(), request).await;
     assert_eq!(error.to_string(), "model `gpt-9` is not served here");
 }
@@ -331,49 +270,25 @@ async fn requests_run_side_by_side_without_touching_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_stream_gives_its_place_back() {
-    let source = ModelSource {
-        id: "demo".into(),
-        path: demo(),
-    };
-    let limits = EngineLimits {
-        parallel: 1,
-        queue: 1,
-        ..EngineLimits::default()
-    };
+    let source = ModelSource { id: "demo".into(), path: demo() };
+    let limits = EngineLimits { parallel: 1, queue: 1, ..EngineLimits::default() };
     let engine = Embedded::load(&[source], limits);
     // Hot enough never to end by itself: it would fill the whole context.
-    let long = ChatRequest {
-        max_tokens: None,
-        temperature: Some(2.0),
-        seed: Some(1),
-        ..ask("Tell me all.")
-    };
+    let long = ChatRequest { max_tokens: None, temperature: Some(2.0), seed: Some(1), ..ask("Tell me all.") };
     let running = engine.chat(long.clone()).await.unwrap();
     let waiting = engine.chat(ask("Hello"));
     tokio::pin!(waiting);
     let soon = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
     assert!(soon.is_err(), "the only place is taken");
     let error = refused(&engine, ask("Hello")).await;
-    assert!(
-        matches!(
-            error,
-            EngineError::Busy {
-                retry_after_s: 1..=120
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, EngineError::Busy { retry_after_s: 1..=120 }), "{error}");
     drop(running);
     let served = tokio::time::timeout(Duration::from_secs(20), waiting).await;
     assert!(served.unwrap().is_ok());
 }
 
 fn embed(inputs: Vec<EmbedInput>, dimensions: Option<u32>) -> EmbedRequest {
-    EmbedRequest {
-        model: "demo".into(),
-        inputs,
-        dimensions,
-    }
+    EmbedRequest { model: "demo".into(), inputs, dimensions }
 }
 
 fn length(vector: &[f32]) -> f32 {
@@ -383,15 +298,8 @@ fn length(vector: &[f32]) -> f32 {
 #[tokio::test]
 async fn a_decoder_gives_unit_vectors_too() {
     let engine = engine();
-    let texts = [
-        "What is Polder?",
-        "Explain Polder.",
-        "The capital of France is Paris.",
-    ];
-    let inputs: Vec<_> = texts
-        .iter()
-        .map(|t| EmbedInput::Text((*t).into()))
-        .collect();
+    let texts = ["What is Polder?", "Explain Polder.", "The capital of France is Paris."];
+    let inputs: Vec<_> = texts.iter().map(|t| EmbedInput::Text((*t).into())).collect();
     let whole = engine.embed(embed(inputs.clone(), None)).await.unwrap();
     assert_eq!(whole.vectors.len(), 3);
     assert!(whole.prompt_tokens > 10);
@@ -401,39 +309,24 @@ async fn a_decoder_gives_unit_vectors_too() {
         assert!((length(short) - 1.0).abs() < 1e-5);
         assert_eq!(short.len(), 16);
     }
-    let dot = |a: usize, b: usize| -> f32 {
-        whole.vectors[a]
-            .iter()
-            .zip(&whole.vectors[b])
-            .map(|(x, y)| x * y)
-            .sum()
-    };
+    let dot = |a: usize, b: usize| -> f32 { whole.vectors[a].iter().zip(&whole.vectors[b]).map(|(x, y)| x * y).sum() };
     assert!(dot(0, 1) > dot(0, 2), "like texts lie closer together");
 }
 
 #[tokio::test]
 async fn bad_embedding_requests_are_refused() {
     let engine = engine();
-    let width = engine
-        .embed(embed(vec![EmbedInput::Tokens(vec![5, 6])], None))
-        .await;
+    let width = engine.embed(embed(vec![EmbedInput::Tokens(vec![5, 6])], None)).await;
     let width = width.unwrap().vectors[0].len() as u32;
     for (inputs, dimensions, parameter) in [
-        (
-            vec![EmbedInput::Text("a".into())],
-            Some(width + 1),
-            "dimensions",
-        ),
+        (vec![EmbedInput::Text("a".into())], Some(width + 1), "dimensions"),
         (vec![EmbedInput::Text("a".into())], Some(0), "dimensions"),
         (vec![EmbedInput::Tokens(vec![9_999_999])], None, "input"),
         (vec![EmbedInput::Tokens(vec![])], None, "input"),
         (vec![], None, "input"),
     ] {
         let error = engine.embed(embed(inputs, dimensions)).await.unwrap_err();
-        assert!(
-            matches!(&error, EngineError::Invalid { parameter: p, .. } if p == parameter),
-            "{error}"
-        );
+        assert!(matches!(&error, EngineError::Invalid { parameter: p, .. } if p == parameter), "{error}");
     }
 }
 
@@ -441,8 +334,7 @@ async fn bad_embedding_requests_are_refused() {
 async fn mistral_runs_as_llama_with_a_window() {
     let folder = Folder::of_demo();
     let path = folder.0.join("config.json");
-    let mut config: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     config["architectures"] = json!(["MistralForCausalLM"]);
     config["model_type"] = json!("mistral");
     config["sliding_window"] = json!(300);

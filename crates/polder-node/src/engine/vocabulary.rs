@@ -33,12 +33,10 @@ impl Vocabulary {
     /// The tokens of a text; `framed` adds what the model wants before and after it.
     pub(crate) fn encode(&self, text: &str, framed: bool) -> Result<Vec<u32>, EngineError> {
         // The library's message may quote the text, which must not reach a log.
-        let encoding =
-            self.tokenizer
-                .encode_fast(text, framed)
-                .map_err(|_| EngineError::Failed {
-                    reason: "the text could not be turned into tokens".into(),
-                })?;
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, framed)
+            .map_err(|_| EngineError::Failed { reason: "the text could not be turned into tokens".into() })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -55,9 +53,7 @@ impl Vocabulary {
     fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
         self.tokenizer
             .decode(ids, true)
-            .map_err(|_| EngineError::Failed {
-                reason: "the tokens could not be turned into text".into(),
-            })
+            .map_err(|_| EngineError::Failed { reason: "the tokens could not be turned into text".into() })
     }
 }
 
@@ -75,11 +71,7 @@ const HELD_TOKENS_MAX: usize = 16;
 
 impl<'a> Detokenizer<'a> {
     pub(crate) fn new(vocabulary: &'a Vocabulary) -> Self {
-        Self {
-            vocabulary,
-            ids: Vec::new(),
-            written: 0,
-        }
+        Self { vocabulary, ids: Vec::new(), written: 0 }
     }
 
     /// The text that is certain once this token is known; empty in the middle of a character.
@@ -103,9 +95,7 @@ impl<'a> Detokenizer<'a> {
     fn take(&mut self, wait: bool) -> Result<String, EngineError> {
         // Both texts begin with the same tokens, so a decoder that treats the first token
         // specially (a leading blank) treats it alike in both.
-        let old = self
-            .vocabulary
-            .decode(self.ids.get(..self.written).unwrap_or_default())?;
+        let old = self.vocabulary.decode(self.ids.get(..self.written).unwrap_or_default())?;
         let new = self.vocabulary.decode(&self.ids)?;
         if wait && new.ends_with('\u{fffd}') {
             return Ok(String::new());
@@ -127,30 +117,18 @@ pub(crate) struct StopFilter {
 
 impl StopFilter {
     pub(crate) fn new(stops: Vec<String>) -> Self {
-        Self {
-            stops,
-            held: String::new(),
-        }
+        Self { stops, held: String::new() }
     }
 
     /// More text in; the text that is certain out, and whether a stop text was met.
     pub(crate) fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
-        let met = self
-            .stops
-            .iter()
-            .filter_map(|stop| self.held.find(stop))
-            .min();
+        let met = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
         if let Some(at) = met {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
-        let keep = self
-            .stops
-            .iter()
-            .map(|stop| overlap(&self.held, stop))
-            .max()
-            .unwrap_or(0);
+        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
         (std::mem::replace(&mut self.held, rest), false)
     }
@@ -163,9 +141,5 @@ impl StopFilter {
 
 /// Length of the longest end of `text` that begins `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
-    stop.char_indices()
-        .map(|(at, _)| at)
-        .rev()
-        .find(|&at| text.ends_with(&stop[..at]))
-        .unwrap_or(0)
+    stop.char_indices().map(|(at, _)| at).rev().find(|&at| text.ends_with(&stop[..at])).unwrap_or(0)
 }

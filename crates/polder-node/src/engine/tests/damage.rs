@@ -70,19 +70,10 @@ fn altered_headers_name_the_tensor() {
     let shape = |shape: Value| move |h: &mut Value| h[NORM]["shape"] = shape.clone();
     let cases: [(Folder, &str); 6] = [
         (with_header(shape(serde_json::json!([7]))), "needs 14 bytes"),
-        (
-            with_header(shape(serde_json::json!([u64::MAX, 9]))),
-            "overflows",
-        ),
-        (
-            with_header(shape(serde_json::json!("wide"))),
-            "header entry",
-        ),
+        (with_header(shape(serde_json::json!([u64::MAX, 9]))), "overflows"),
+        (with_header(shape(serde_json::json!("wide"))), "header entry"),
         (with_header(|h| h[NORM]["dtype"] = "Q9".into()), "`Q9`"),
-        (
-            with_header(|h| h[NORM]["data_offsets"] = serde_json::json!([9, 5])),
-            "the header gives it 9 to 5",
-        ),
+        (with_header(|h| h[NORM]["data_offsets"] = serde_json::json!([9, 5])), "the header gives it 9 to 5"),
         (
             with_header(|h| {
                 h.as_object_mut().unwrap().remove(NORM);
@@ -92,10 +83,7 @@ fn altered_headers_name_the_tensor() {
     ];
     for (folder, expected) in cases {
         let (file, reason) = failure(&folder.0);
-        assert!(
-            file.ends_with("model.safetensors, tensor model.norm.weight"),
-            "{file}"
-        );
+        assert!(file.ends_with("model.safetensors, tensor model.norm.weight"), "{file}");
         assert!(reason.contains(expected), "{reason}");
     }
 }
@@ -109,10 +97,7 @@ fn a_shape_that_does_not_fit_the_config_names_the_tensor() {
     config["intermediate_size"] = 100.into();
     std::fs::write(&path, config.to_string()).unwrap();
     let (file, reason) = failure(&folder.0);
-    assert!(
-        file.contains("tensor model.layers.0.mlp.gate_proj.weight"),
-        "{file}"
-    );
+    assert!(file.contains("tensor model.layers.0.mlp.gate_proj.weight"), "{file}");
     assert!(reason.contains("the model needs [100, "), "{reason}");
 }
 
@@ -139,32 +124,17 @@ fn configs_that_make_no_sense_are_refused() {
 #[test]
 fn unknown_architectures_and_missing_files_are_named() {
     let folder = Folder::of_demo();
-    std::fs::write(
-        folder.0.join("config.json"),
-        r#"{"architectures": ["MambaForCausalLM"]}"#,
-    )
-    .unwrap();
+    std::fs::write(folder.0.join("config.json"), r#"{"architectures": ["MambaForCausalLM"]}"#).unwrap();
     assert!(failure(&folder.0).1.contains("`MambaForCausalLM`"));
     std::fs::remove_file(folder.0.join("config.json")).unwrap();
     assert!(failure(&folder.0).0.ends_with("config.json"));
-    assert!(
-        failure(Path::new("/nowhere/at/all"))
-            .1
-            .contains("does not exist")
-    );
+    assert!(failure(Path::new("/nowhere/at/all")).1.contains("does not exist"));
 }
 
 #[test]
 fn one_bad_model_does_not_keep_the_others_from_serving() {
-    let source = |id: &str, path: &Path| ModelSource {
-        id: id.into(),
-        path: path.to_owned(),
-    };
-    let sources = [
-        source("bad", Path::new("/nowhere")),
-        source("good", &demo()),
-        source("good", &demo()),
-    ];
+    let source = |id: &str, path: &Path| ModelSource { id: id.into(), path: path.to_owned() };
+    let sources = [source("bad", Path::new("/nowhere")), source("good", &demo()), source("good", &demo())];
     let engine = Embedded::load(&sources, EngineLimits::default());
     assert_eq!(engine.models().len(), 1);
     assert_eq!(engine.failures().len(), 2);
@@ -185,10 +155,7 @@ fn sharded_weights_are_read_through_their_index() {
     let path = folder.0.join("model.safetensors");
     let tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let (mut one, mut two) = (
-        std::collections::HashMap::new(),
-        std::collections::HashMap::new(),
-    );
+    let (mut one, mut two) = (std::collections::HashMap::new(), std::collections::HashMap::new());
     let mut map = serde_json::Map::new();
     for (i, (name, tensor)) in tensors.into_iter().enumerate() {
         let (part, file) = match i % 2 {

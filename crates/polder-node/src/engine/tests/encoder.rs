@@ -32,10 +32,7 @@ fn bert() -> Folder {
     for layer in 0..2 {
         let at = |name: &str| format!("encoder.layer.{layer}.{name}");
         for name in ["query", "key", "value"] {
-            add(
-                &at(&format!("attention.self.{name}.weight")),
-                &[WIDTH, WIDTH],
-            );
+            add(&at(&format!("attention.self.{name}.weight")), &[WIDTH, WIDTH]);
             add(&at(&format!("attention.self.{name}.bias")), &[WIDTH]);
         }
         for (name, shape) in [
@@ -54,11 +51,7 @@ fn bert() -> Folder {
         add(&format!("{norm}.bias"), &[WIDTH]);
     }
     candle_core::safetensors::save(&tensors, folder.0.join("model.safetensors")).unwrap();
-    std::fs::copy(
-        demo().join("tokenizer.json"),
-        folder.0.join("tokenizer.json"),
-    )
-    .unwrap();
+    std::fs::copy(demo().join("tokenizer.json"), folder.0.join("tokenizer.json")).unwrap();
     let config = json!({
         "architectures": ["BertModel"], "model_type": "bert", "vocab_size": 1536,
         "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -82,11 +75,7 @@ async fn it_embeds_and_does_not_chat() {
     let info = &engine.models()[0];
     assert!(info.embed && !info.chat);
     assert_eq!(info.context_tokens, 64);
-    let inputs = vec![
-        text("one text"),
-        text("another, longer text"),
-        text("one text"),
-    ];
+    let inputs = vec![text("one text"), text("another, longer text"), text("one text")];
     let result = engine.embed(embed(inputs, None)).await.unwrap();
     for vector in &result.vectors {
         assert_eq!(vector.len(), WIDTH);
@@ -96,13 +85,8 @@ async fn it_embeds_and_does_not_chat() {
     assert_ne!(result.vectors[0], result.vectors[1]);
     let error = refused(&engine, ask("Hello")).await;
     assert!(matches!(error, EngineError::Invalid { .. }), "{error}");
-    let long = engine
-        .embed(embed(vec![text(&"word ".repeat(200))], None))
-        .await;
-    assert!(matches!(
-        long,
-        Err(EngineError::ContextLength { limit: 64, .. })
-    ));
+    let long = engine.embed(embed(vec![text(&"word ".repeat(200))], None)).await;
+    assert!(matches!(long, Err(EngineError::ContextLength { limit: 64, .. })));
 }
 
 #[tokio::test]
@@ -110,11 +94,7 @@ async fn the_folder_says_how_vectors_are_pooled() {
     let folder = bert();
     let vectors = async |folder: &Folder| {
         let engine = load(&folder.0);
-        engine
-            .embed(embed(vec![text("one text")], None))
-            .await
-            .unwrap()
-            .vectors
+        engine.embed(embed(vec![text("one text")], None)).await.unwrap().vectors
     };
     let mean = vectors(&folder).await;
     std::fs::create_dir(folder.0.join("1_Pooling")).unwrap();

@@ -43,14 +43,8 @@ fn gguf_name(name: &str) -> String {
 }
 
 fn settings() -> (serde_json::Value, serde_json::Value, serde_json::Value) {
-    let read = |name: &str| {
-        serde_json::from_str(&std::fs::read_to_string(demo().join(name)).unwrap()).unwrap()
-    };
-    (
-        read("config.json"),
-        read("tokenizer.json"),
-        read("tokenizer_config.json"),
-    )
+    let read = |name: &str| serde_json::from_str(&std::fs::read_to_string(demo().join(name)).unwrap()).unwrap();
+    (read("config.json"), read("tokenizer.json"), read("tokenizer_config.json"))
 }
 
 fn metadata() -> Vec<(&'static str, Value)> {
@@ -61,14 +55,10 @@ fn metadata() -> Vec<(&'static str, Value)> {
         tokens[id.as_u64().unwrap() as usize] = token.clone();
     }
     let kinds = (0..tokens.len()).map(|id| Value::I32(if id < 5 { 3 } else { 1 }));
-    let merges = tokenizer["model"]["merges"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|merge| {
-            let part = |i: usize| merge[i].as_str().unwrap();
-            Value::String(format!("{} {}", part(0), part(1)))
-        });
+    let merges = tokenizer["model"]["merges"].as_array().unwrap().iter().map(|merge| {
+        let part = |i: usize| merge[i].as_str().unwrap();
+        Value::String(format!("{} {}", part(0), part(1)))
+    });
     let text = |text: &str| Value::String(text.into());
     vec![
         ("general.architecture", text("llama")),
@@ -76,27 +66,18 @@ fn metadata() -> Vec<(&'static str, Value)> {
         ("llama.feed_forward_length", number("intermediate_size")),
         ("llama.block_count", number("num_hidden_layers")),
         ("llama.attention.head_count", number("num_attention_heads")),
-        (
-            "llama.attention.head_count_kv",
-            number("num_key_value_heads"),
-        ),
+        ("llama.attention.head_count_kv", number("num_key_value_heads")),
         ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
         ("llama.rope.freq_base", Value::F32(10_000.0)),
         ("llama.context_length", number("max_position_embeddings")),
         ("tokenizer.ggml.model", text("gpt2")),
         ("tokenizer.ggml.pre", text("gpt-2")),
-        (
-            "tokenizer.ggml.tokens",
-            Value::Array(tokens.into_iter().map(Value::String).collect()),
-        ),
+        ("tokenizer.ggml.tokens", Value::Array(tokens.into_iter().map(Value::String).collect())),
         ("tokenizer.ggml.token_type", Value::Array(kinds.collect())),
         ("tokenizer.ggml.merges", Value::Array(merges.collect())),
         ("tokenizer.ggml.bos_token_id", Value::U32(0)),
         ("tokenizer.ggml.eos_token_id", Value::U32(1)),
-        (
-            "tokenizer.chat_template",
-            text(words["chat_template"].as_str().unwrap()),
-        ),
+        ("tokenizer.chat_template", text(words["chat_template"].as_str().unwrap())),
     ]
 }
 
@@ -104,8 +85,7 @@ fn metadata() -> Vec<(&'static str, Value)> {
 fn write(folder: &Folder, dtype: GgmlDType) -> PathBuf {
     let (config, ..) = settings();
     let heads = |key: &str| config[key].as_u64().unwrap() as usize;
-    let tensors =
-        candle_core::safetensors::load(demo().join("model.safetensors"), &Device::Cpu).unwrap();
+    let tensors = candle_core::safetensors::load(demo().join("model.safetensors"), &Device::Cpu).unwrap();
     let mut made = Vec::new();
     for (name, tensor) in tensors {
         let mut tensor = tensor.to_dtype(DType::F32).unwrap();
@@ -114,11 +94,7 @@ fn write(folder: &Folder, dtype: GgmlDType) -> PathBuf {
         } else if name.contains("k_proj") {
             tensor = paired(&tensor, heads("num_key_value_heads"));
         }
-        let dtype = if tensor.rank() == 1 {
-            GgmlDType::F32
-        } else {
-            dtype
-        };
+        let dtype = if tensor.rank() == 1 { GgmlDType::F32 } else { dtype };
         made.push((gguf_name(&name), QTensor::quantize(&tensor, dtype).unwrap()));
     }
     made.sort_by(|a, b| a.0.cmp(&b.0));
@@ -163,10 +139,7 @@ fn cut_files_are_named_with_their_tensor() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 1000]).unwrap();
     let (file, reason) = failure(&path);
-    assert!(
-        file.contains("demo.gguf, tensor token_embd.weight"),
-        "{file}"
-    );
+    assert!(file.contains("demo.gguf, tensor token_embd.weight"), "{file}");
     assert!(reason.contains("needs a file of"), "{reason}");
     for keep in [0, 3, 4, 8, 24, 100, 5000, 40_000] {
         std::fs::write(&path, &bytes[..keep]).unwrap();
@@ -192,9 +165,7 @@ fn altered_bytes_in_the_header_never_panic_the_engine() {
 fn a_sentencepiece_vocabulary_is_rebuilt_from_pieces_and_scores() {
     let mut pieces = vec!["<unk>".to_owned(), "<s>".into(), "</s>".into()];
     pieces.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
-    let words = [
-        "▁", "h", "e", "l", "o", "he", "ll", "hell", "hello", "▁hello", "lo",
-    ];
+    let words = ["▁", "h", "e", "l", "o", "he", "ll", "hell", "hello", "▁hello", "lo"];
     pieces.extend(words.iter().map(|w| (*w).to_owned()));
     let count = pieces.len();
     let kind = |id: usize| match id {
@@ -205,26 +176,14 @@ fn a_sentencepiece_vocabulary_is_rebuilt_from_pieces_and_scores() {
     };
     let list = |values: Vec<Value>| Value::Array(values);
     let metadata = HashMap::from([
-        (
-            "tokenizer.ggml.tokens".into(),
-            list(pieces.into_iter().map(Value::String).collect()),
-        ),
-        (
-            "tokenizer.ggml.scores".into(),
-            list((0..count).map(|i| Value::F32(-(i as f32))).collect()),
-        ),
-        (
-            "tokenizer.ggml.token_type".into(),
-            list((0..count).map(|i| Value::I32(kind(i))).collect()),
-        ),
+        ("tokenizer.ggml.tokens".into(), list(pieces.into_iter().map(Value::String).collect())),
+        ("tokenizer.ggml.scores".into(), list((0..count).map(|i| Value::F32(-(i as f32))).collect())),
+        ("tokenizer.ggml.token_type".into(), list((0..count).map(|i| Value::I32(kind(i))).collect())),
         ("tokenizer.ggml.bos_token_id".into(), Value::U32(1)),
     ]);
     let vocabulary = Vocabulary::new(sentencepiece::tokenizer(&metadata).unwrap()).unwrap();
     let ids = vocabulary.encode("hello hello é", true).unwrap();
-    let tokens: Vec<String> = ids
-        .iter()
-        .map(|id| vocabulary.token(*id).unwrap())
-        .collect();
+    let tokens: Vec<String> = ids.iter().map(|id| vocabulary.token(*id).unwrap()).collect();
     assert_eq!(tokens, ["<s>", "▁hello", "▁hello", "▁", "<0xC3>", "<0xA9>"]);
     let mut detokenizer = Detokenizer::new(&vocabulary);
     let mut text = String::new();

@@ -36,51 +36,31 @@ fn without_a_template_the_plain_form_is_used() {
 fn a_templates_own_refusal_is_passed_on() {
     let picky = template("{{ raise_exception('roles must alternate') }}");
     let error = picky.render(&[message("user", "hi")]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`messages` are refused by the model's chat template: roles must alternate"
-    );
+    assert_eq!(error.to_string(), "`messages` are refused by the model's chat template: roles must alternate");
 }
 
 #[test]
 fn a_template_cannot_run_for_ever() {
-    let endless = template(
-        "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}",
-    );
+    let endless = template("{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}");
     let error = endless.render(&[message("user", "hi")]).unwrap_err();
     assert!(matches!(error, EngineError::Invalid { .. }), "{error}");
 }
 
 #[test]
 fn the_date_is_written_as_templates_ask() {
-    let text = template("{{ strftime_now('%d %b %Y, 100%%') }}")
-        .render(&[message("user", "hi")])
-        .unwrap();
+    let text = template("{{ strftime_now('%d %b %Y, 100%%') }}").render(&[message("user", "hi")]).unwrap();
     assert_eq!(text.len(), "01 Jan 2026, 100%%".len());
 }
 
 #[test]
 fn text_parts_are_joined_and_images_refused() {
     let part = |value: serde_json::Value| value.as_object().unwrap().clone();
-    let with = |parts| Message {
-        content: Some(Content::Parts(parts)),
-        ..message("user", "")
-    };
+    let with = |parts| Message { content: Some(Content::Parts(parts)), ..message("user", "") };
     let show = template("{{ messages[0].content }}");
-    let texts = with(vec![
-        part(json!({"type": "text", "text": "one "})),
-        part(json!({"type": "text", "text": "two"})),
-    ]);
+    let texts = with(vec![part(json!({"type": "text", "text": "one "})), part(json!({"type": "text", "text": "two"}))]);
     assert_eq!(show.render(&[texts]).unwrap(), "one two");
-    let image = with(vec![part(
-        json!({"type": "image_url", "image_url": {"url": "x"}}),
-    )]);
-    assert_eq!(
-        show.render(&[image]).unwrap_err(),
-        EngineError::Unsupported {
-            parameter: "messages".into()
-        }
-    );
+    let image = with(vec![part(json!({"type": "image_url", "image_url": {"url": "x"}}))]);
+    assert_eq!(show.render(&[image]).unwrap_err(), EngineError::Unsupported { parameter: "messages".into() });
     assert!(show.render(&[message("robot", "hi")]).is_err());
 }
 
@@ -89,10 +69,7 @@ fn templates_come_as_text_list_or_file() {
     let folder = Folder::new();
     let write = |name: &str, text: &str| std::fs::write(folder.0.join(name), text).unwrap();
     let render = |folder: &Path| ChatTemplate::read(folder)?.render(&[message("user", "hi")]);
-    write(
-        "tokenizer_config.json",
-        r#"{"chat_template": "one {{ bos_token }}", "bos_token": {"content": "<b>"}}"#,
-    );
+    write("tokenizer_config.json", r#"{"chat_template": "one {{ bos_token }}", "bos_token": {"content": "<b>"}}"#);
     assert_eq!(render(&folder.0).unwrap(), "one <b>");
     let list = r#"{"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "two"}]}"#;
     write("tokenizer_config.json", list);
@@ -164,10 +141,7 @@ fn draws_follow_the_probabilities() {
         counts[sampler.pick(&scores).unwrap() as usize] += 1;
     }
     for (count, share) in counts.iter().zip([0.7, 0.2, 0.1]) {
-        assert!(
-            (f64::from(*count) / 20_000.0 - share).abs() < 0.02,
-            "{counts:?}"
-        );
+        assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.02, "{counts:?}");
     }
 }
 
