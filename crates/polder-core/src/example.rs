@@ -1,7 +1,6 @@
 //! An example world for tests: a register, a few factories, the demo's own policies, and logs to make receipts from.
 //!
 //! Keys are made from numbers and worth nothing. Only tests see this file; what they check stands with them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
