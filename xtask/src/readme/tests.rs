@@ -97,7 +97,9 @@ fn a_session_remembers_what_came_before() {
 #[cfg(unix)]
 #[test]
 fn the_folder_of_a_session_is_shown_as_the_default_one() {
-    let told = told_by_a_shell("$ polder -c 'echo \"$XDG_STATE_HOME/polder/demo-1-2/demo.json\"'\n~/.local/state/polder/demo-1-2/demo.json");
+    let told = told_by_a_shell(
+        "$ polder -c 'echo \"$XDG_STATE_HOME/polder/demo-1-2/demo.json\"'\n~/.local/state/polder/demo-1-2/demo.json",
+    );
     assert!(told.iter().all(Result::is_ok), "{told:?}");
 }
 
