@@ -1,7 +1,8 @@
 //! Decides what may run where, why and at what cost, and proves it.
 //!
 //! Pure: time, seed and ids are arguments, every number is an integer, and the same arguments give the same value.
-//! Absent: async, IO, clocks, randomness and unordered maps. `ARCHITECTURE.md` says how the modules build on each other.
+//! Absent: async, IO, clocks, randomness and unordered maps. `ARCHITECTURE.md` says how the modules build on each
+//! other.
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

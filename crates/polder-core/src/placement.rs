@@ -1,8 +1,9 @@
 //! Placement: `decide`, the one function that says where something runs.
 //!
-//! It asks every layer about every factory, keeps every cause of every no, and among those that are left takes the lowest
-//! integer score. A refusal comes with the nearest relaxations, computed from the same causes. Absent: clocks, networks
-//! and state; the snapshot holds what was known at one instant, and a retry is a new decision with exclusions.
+//! It asks every layer about every factory, keeps every cause of every no, and among those that are left takes the
+//! lowest integer score. A refusal comes with the nearest relaxations, computed from the same causes. Absent: clocks,
+//! networks and state; the snapshot holds what was known at one instant, and a retry is a new decision with
+//! exclusions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -210,15 +211,21 @@ fn cases(request: &Request) -> Vec<Case> {
 fn policy_causes(snapshot: &Snapshot, factory: &Factory, cases: &[Case]) -> BTreeSet<Cause> {
     let mut causes = BTreeSet::new();
     for layer in [&snapshot.baseline, &snapshot.owner, &snapshot.labels, &factory.terms] {
-        for case in cases {
-            causes.extend(layer.refusals(&factory.column, case, &snapshot.schema));
-        }
-    }
-    if cases.is_empty() {
-        let reason = "the request has no purpose, so no rule can be asked";
-        causes.insert(Cause::built_in(LayerKind::Labels, "no-purpose", reason));
+        causes.extend(layer_causes(layer, &factory.column, cases, &snapshot.schema));
     }
     causes
+}
+
+/// Why one layer keeps a request out of a factory; nothing where it permits. A factory asks its own terms with this.
+pub fn refusals(layer: &Layer, column: &Column, request: &Request, schema: &PolicySchema) -> Vec<Cause> {
+    layer_causes(layer, column, &cases(request), schema).into_iter().collect()
+}
+
+fn layer_causes(layer: &Layer, column: &Column, cases: &[Case], schema: &PolicySchema) -> BTreeSet<Cause> {
+    if cases.is_empty() {
+        return BTreeSet::from([Cause::built_in(layer.kind(), "no-purpose", "no rule can be asked without a purpose")]);
+    }
+    cases.iter().flat_map(|case| layer.refusals(column, case, schema)).collect()
 }
 
 fn availability_causes(factory: &Factory, request: &Request) -> Vec<Cause> {
@@ -230,8 +237,8 @@ fn availability_causes(factory: &Factory, request: &Request) -> Vec<Cause> {
     causes
 }
 
-/// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that contains
-/// another is dropped, and the rest is ordered by distance, size, score and name.
+/// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that
+/// contains another is dropped, and the rest is ordered by distance, size, score and name.
 fn nearest(verdicts: &[Verdict], owner: &Layer) -> Vec<Relaxation> {
     let mut all: Vec<(Relaxation, u64)> = Vec::new();
     for verdict in verdicts {
@@ -252,8 +259,9 @@ fn nearest(verdicts: &[Verdict], owner: &Layer) -> Vec<Relaxation> {
     kept
 }
 
-/// How far a change is from what the owner would do. What time alone may mend comes first, then what the owner declared with
-/// `@relax("n")`, then the request's own labels, then the owner's other rules, and last what others decide.
+/// How far a change is from what the owner would do. What time alone may mend comes first, then what the owner
+/// declared with `@relax("n")`, then the request's own labels, then the owner's other rules, and last what others
+/// decide.
 pub fn distance(change: &Change, owner: &Layer) -> u64 {
     match change.layer {
         LayerKind::Availability if change.rule == NO_CAPACITY => 1,

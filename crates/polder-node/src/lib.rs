@@ -2,5 +2,20 @@
 //!
 //! What decides is absent: it lives in `polder-core` and takes its time, seed and state as arguments.
 
+pub mod api;
+pub mod clock;
+pub mod config;
 pub mod engine;
+pub mod factory;
+pub mod gateway;
+pub mod home;
 pub mod inference;
+pub mod keys;
+pub mod log;
+pub mod node;
+pub mod peers;
+pub mod refusal;
+pub mod serve;
+pub mod shutdown;
+pub mod store;
+pub mod upstream;

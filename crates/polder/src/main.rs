@@ -1,1 +1,104 @@
-fn main() {}
+//! The command: text in, text out. One file per subcommand under `commands/`; parse, call, render.
+//!
+//! stdout is data, stderr is talk; exit codes are a format (`docs/formats.md`). Deciding and serving are absent: they live in
+//! `polder-core` and `polder-node`.
+
+mod address;
+mod client;
+mod commands;
+mod demo;
+mod failure;
+mod render;
+mod story;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use failure::Failure;
+
+/// The AI endpoint that can say no.
+///
+/// Every request runs only where its owner's rules and the factory's own terms allow it, or is refused with the
+/// reason; either way a receipt lets a stranger check.
+#[derive(Debug, Parser)]
+#[command(name = "polder", version, max_term_width = 100, arg_required_else_help = true)]
+struct Arguments {
+    /// How to print: a table for people, or one JSON document.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a whole small federation on this machine, or tell its story once.
+    Demo(commands::demo::Arguments),
+    /// Run one node.
+    Up(commands::up::Arguments),
+    /// Ask a question and show where it ran, where not, and why.
+    Ask(commands::ask::Arguments),
+    /// Explain a decision: every factory, every rule, every fact.
+    Why(commands::why::Arguments),
+    /// Check a receipt, offline.
+    Verify(commands::verify::Arguments),
+    /// List the factories and what is known of them.
+    Factories(commands::factories::Arguments),
+    /// Show how a node, or every node of the demo, is.
+    Status(commands::status::Arguments),
+    /// Kill a node of the demo.
+    Kill(commands::kill::Arguments),
+    /// Look for what would keep a node from running.
+    Doctor(commands::doctor::Arguments),
+    /// Print shell completions.
+    Completions(commands::completions::Arguments),
+}
+
+fn main() -> ExitCode {
+    // The one TLS provider of the whole program; installed before anything can ask for it.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}
+
+/// Builds the runtime and runs the command. Two workers: a node shares its machine with others.
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let output = arguments.output;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("cannot start the runtime: {e}")))?;
+    let code = runtime.block_on(async {
+        match arguments.command {
+            Command::Demo(arguments) => commands::demo::run(arguments, output).await,
+            Command::Up(arguments) => commands::up::run(arguments, output).await,
+            Command::Ask(arguments) => commands::ask::run(arguments, output).await,
+            Command::Why(arguments) => commands::why::run(arguments, output).await,
+            Command::Verify(arguments) => commands::verify::run(&arguments, output),
+            Command::Factories(arguments) => commands::factories::run(arguments, output).await,
+            Command::Status(arguments) => commands::status::run(arguments, output).await,
+            Command::Kill(arguments) => commands::kill::run(&arguments, output),
+            Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
+            Command::Completions(arguments) => commands::completions::run(&arguments),
+        }
+    })?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(code)
+}

@@ -77,7 +77,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     let countries = proptest::option::of(subsequence(&COUNTRIES[..], 1..4));
     (
         select(DataClass::all()),
-        subsequence(Purpose::all(), 1..4),
+        prop_oneof![19 => subsequence(Purpose::all(), 1..4), 1 => Just(Vec::new())],
         countries,
         proptest::option::of(select(Language::all())),
         select(Action::all()),

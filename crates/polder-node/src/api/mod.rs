@@ -1,0 +1,205 @@
+//! The operators' surface: `/api/v1/*`, by a role's token, or by whoever may open the node's own Unix socket (0600).
+//!
+//! Reading decisions and receipts is also open to the tenant's own keys. Errors are RFC 9457. Anything an application needs
+//! is absent; that is `gateway`.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use http::request::Parts;
+use http::{StatusCode, header};
+use polder_core::facts::Profile;
+use polder_core::statement::v1::Statement;
+use serde_json::{Value, json};
+use sha2::Digest as _;
+
+use crate::clock::now_ms;
+use crate::config::{OperatorRole, Token};
+use crate::gateway::bearer;
+use crate::node::Node;
+use crate::refusal;
+
+mod receipts;
+
+/// Marks a connection that came over the node's own socket.
+#[derive(Clone, Copy)]
+pub struct OwnSocket;
+
+/// An error as RFC 9457 has it.
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    fn internal(error: impl ToString) -> Self {
+        let reason = error.to_string();
+        tracing::error!(reason, "an operator's call failed inside this node");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this node failed; its log says why")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let title = self.status.canonical_reason().unwrap_or("error");
+        let body = json!({"type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail});
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Everything: it reached the node's own socket.
+    Socket,
+    /// What its token's role allows.
+    Role(OperatorRole),
+    /// Reading its own tenant's decisions and receipts.
+    Application,
+}
+
+impl Caller {
+    /// May it read decisions and receipts?
+    fn reads(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Application | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            Self::Role(OperatorRole::Operator | OperatorRole::Reviewer) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "decisions and receipts are for the owner and auditors"))
+            }
+        }
+    }
+
+    /// May it see how the node is?
+    fn sees_node(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(_) => Ok(()),
+            Self::Application => Err(Problem::new(StatusCode::FORBIDDEN, "this is for the node's operators")),
+        }
+    }
+
+    /// May it put policies and terms in force?
+    fn reloads(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Operator) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "policies and terms are for the owner and the operator")),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Node>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+        if parts.extensions.get::<OwnSocket>().is_some() {
+            return Ok(Self::Socket);
+        }
+        let token = bearer(&parts.headers).ok_or_else(|| {
+            Problem::new(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer TOKEN`, or use the node's own socket")
+        })?;
+        let digest: [u8; 32] = sha2::Sha256::digest(token.as_bytes()).into();
+        let role = |held: &Token| (held.sha256.0 == digest).then_some(Self::Role(held.role));
+        let application = || node.home.as_ref()?.project_of(token).map(|_| Self::Application);
+        let caller = node.config.tokens.iter().find_map(role).or_else(application);
+        caller.ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here"))
+    }
+}
+
+/// The routes of `/api/v1`.
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/factories", get(factories))
+        .route("/api/v1/decisions/{id}", get(decision))
+        .route("/api/v1/receipts/{id}", get(receipts::receipt))
+        .route("/api/v1/reload", post(reload))
+        .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
+        .with_state(node)
+}
+
+/// The same routes for callers over the node's own socket.
+pub fn socket_router(node: Arc<Node>) -> Router {
+    router(node).layer(Extension(OwnSocket))
+}
+
+async fn unknown_route(uri: http::Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not offered here", uri.path()))
+}
+
+async fn status(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.sees_node()?;
+    Ok(Json(node.status()))
+}
+
+/// What a home knows of the factories, or a factory of itself.
+async fn factories(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.sees_node()?;
+    let Some(home) = &node.home else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "this node is no home: ask a tenant's node for its factories"));
+    };
+    let now = now_ms();
+    let row = |(id, known): (&polder_core::ids::NodeId, &crate::home::Known)| {
+        let profile = Profile::at(&known.held, now);
+        let facts: Vec<Value> = profile
+            .facts
+            .iter()
+            .map(|(slot, held)| {
+                let fact = &held.fact;
+                json!({
+                    "slot": slot, "says": fact.claim.words(), "evidence": held.evidence, "issuer": fact.issuer,
+                    "from_ms": fact.from_ms, "until_ms": fact.until_ms,
+                })
+            })
+            .collect();
+        let status = known.status.as_ref();
+        json!({
+            "factory": id,
+            "up": known.gone.is_none(),
+            "gone": known.gone,
+            "models": status.map(|status| status.models.iter().map(|offer| offer.model.clone()).collect::<Vec<_>>()),
+            "backend": status.map(|status| status.backend.clone()),
+            "price_microeur_per_mtok": status.map(|status| status.price_microeur_per_mtok),
+            "places": status.map(|status| status.places),
+            "running": status.map(|status| status.running),
+            "rtt_us": known.rtt_us,
+            "facts": facts,
+        })
+    };
+    let rows: Vec<Value> = home.view.known().iter().map(row).collect();
+    Ok(Json(json!({"factories": rows})))
+}
+
+async fn decision(
+    State(node): State<Arc<Node>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    caller.reads()?;
+    let id = receipts::decision_id(&node, &id).await?;
+    let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
+    let leaf = leaf.ok_or_else(|| receipts::unknown(&id))?;
+    let statement: Statement = serde_json::from_slice(&leaf.statement).map_err(Problem::internal)?;
+    let Statement::Decision(statement) = statement else { return Err(receipts::unknown(&id)) };
+    Ok(Json(json!({
+        "decision": statement.id,
+        "outcome": statement.outcome,
+        "factory": statement.factory,
+        "refusals": refusal::refusals(&statement),
+        "nearest": refusal::nearest(&statement),
+        "statement": statement,
+    })))
+}
+
+async fn reload(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.reloads()?;
+    match node.reload().await {
+        Ok(()) => Ok(Json(json!({"reloaded": true}))),
+        Err(messages) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, messages.join("; "))),
+    }
+}

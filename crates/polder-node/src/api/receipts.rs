@@ -1,0 +1,79 @@
+//! Receipts: both halves put together, the factory's from what it sent or, failing that, asked for again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use polder_core::ids::{DecisionId, NodeId};
+use polder_core::receipt::{Half, Receipt};
+use polder_core::statement::v1::Statement;
+
+use super::{Caller, Problem};
+use crate::node::Node;
+
+/// How long a receipt waits for a leaf that is on its way.
+const WAIT: Duration = Duration::from_millis(1_500);
+const STEP: Duration = Duration::from_millis(10);
+
+/// No such decision or answer.
+pub fn unknown(id: &str) -> Problem {
+    let id: String = id.chars().take(64).collect();
+    Problem::new(StatusCode::NOT_FOUND, format!("no decision or answer `{id}` is known to this node"))
+}
+
+/// The decision that an id means: its own, an answer's, or `last`.
+pub async fn decision_id(node: &Node, id: &str) -> Result<String, Problem> {
+    if id == "last" {
+        let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
+        return latest.into_iter().next().ok_or_else(|| unknown(id));
+    }
+    if DecisionId::parse(id).is_ok_and(|id| id.as_str().starts_with("decision-")) {
+        return Ok(id.to_owned());
+    }
+    node.store.decision_of_answer(id).await.map_err(Problem::internal)?.ok_or_else(|| unknown(id))
+}
+
+/// `GET /api/v1/receipts/{id}`: the receipt file of a decision or an answer. While the answer is still being written: 409.
+pub async fn receipt(
+    State(node): State<Arc<Node>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.reads()?;
+    let id = decision_id(&node, &id).await?;
+    let deadline = tokio::time::Instant::now() + WAIT;
+    loop {
+        if let Some(receipt) = assemble(&node, &id).await? {
+            let bytes = receipt.to_bytes().map_err(Problem::internal)?;
+            return Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            let known = node.store.leaf("decision", &id).await.map_err(Problem::internal)?.is_some();
+            let detail = "the execution's half is not there: the answer is still being written, or its factory is gone; try again";
+            return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { unknown(&id) });
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// The receipt, where both halves are there.
+async fn assemble(node: &Node, id: &str) -> Result<Option<Receipt>, Problem> {
+    let Some(decision) = node.log.half("decision", id).await.map_err(Problem::internal)? else { return Ok(None) };
+    let Statement::Decision(statement) = &decision.statement else { return Ok(None) };
+    let Some(factory) = statement.factory.clone() else { return Ok(Some(Receipt::new(decision, None))) };
+    Ok(execution(node, id, &factory).await?.map(|half| Receipt::new(decision, Some(half))))
+}
+
+async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Half>, Problem> {
+    if let Some(bytes) = node.store.execution_half(id).await.map_err(Problem::internal)? {
+        return serde_json::from_slice(&bytes).map(Some).map_err(Problem::internal);
+    }
+    let Some(peer) = node.home.as_ref().and_then(|home| home.peer(factory)) else { return Ok(None) };
+    // A factory that does not answer now may answer the next call.
+    let Ok(Some(half)) = peer.execution(id).await else { return Ok(None) };
+    let bytes = serde_json::to_vec(&half).map_err(Problem::internal)?;
+    node.store.keep_execution_half(id, &bytes).await.map_err(Problem::internal)?;
+    Ok(Some(half))
+}

@@ -1,0 +1,217 @@
+//! A node's configuration: read raw from TOML, then checked into what the node runs on.
+//!
+//! Two types on purpose: what a person writes, and what has been looked at. Paths are relative to the file's folder.
+//! Absent: environment variables and defaults hidden elsewhere; what is not in the file is in this file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use polder_core::canonical::Digest;
+use polder_core::facts::{Passport, TrustedIssuer};
+use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
+use polder_core::keys::NodeCard;
+use polder_core::labels::Labels;
+use polder_core::placement::Weights;
+use polder_core::policy::{Layer, LayerKind, PolicySchema};
+use serde::{Deserialize, Serialize};
+
+pub mod raw;
+
+/// Largest request body that is read, in bytes, where the file does not say.
+pub const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file's contents are not what they should be.
+    #[error("`{path}`: {message}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, with line and column where known.
+        message: String,
+    },
+    /// A policy does not hold.
+    #[error("policy {0}")]
+    Policy(#[from] polder_core::policy::PolicyError),
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's name.
+    pub node: NodeId,
+    /// The folder that holds keys, database and socket.
+    pub state: PathBuf,
+    /// Where applications and operators connect.
+    pub listen: SocketAddr,
+    /// Where peers connect.
+    pub peer_listen: Option<SocketAddr>,
+    /// The other members.
+    pub members: Vec<Member>,
+    /// Largest request body that is read, in bytes.
+    pub body_bytes_max: usize,
+    /// Digests of the operators' tokens.
+    pub tokens: Vec<Token>,
+    /// What makes this node a home.
+    pub home: Option<HomeConfig>,
+    /// What makes this node a factory.
+    pub factory: Option<FactoryConfig>,
+}
+
+/// Another node of the federation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its public keys.
+    pub card: NodeCard,
+    /// Where peers reach it.
+    pub address: SocketAddr,
+    /// Whether it is a factory.
+    pub factory: bool,
+}
+
+/// A token of the operators' surface.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// What its bearer may do.
+    pub role: OperatorRole,
+    /// SHA-256 of the token.
+    pub sha256: Digest,
+}
+
+/// What a bearer of a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperatorRole {
+    /// Speaks for the tenant: policies, decisions, receipts.
+    Owner,
+    /// Runs the node.
+    Operator,
+    /// Approves or stops what must not run unseen.
+    Reviewer,
+    /// Reads decisions and receipts.
+    Auditor,
+}
+
+/// What makes a node a home.
+#[derive(Debug, Clone)]
+pub struct HomeConfig {
+    /// The tenant it speaks for.
+    pub tenant: TenantId,
+    /// The file of the federation's baseline.
+    pub baseline: PathBuf,
+    /// The file of the owner's policy.
+    pub policy: PathBuf,
+    /// The issuers that the owner trusts.
+    pub trust: Vec<TrustedIssuer>,
+    /// What the owner prefers.
+    pub weights: Weights,
+    /// The tenant's projects, by name.
+    pub projects: BTreeMap<ProjectId, Labels>,
+    /// The applications' keys.
+    pub keys: Vec<ApiKey>,
+}
+
+/// An application's key, without its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// SHA-256 of the key.
+    pub sha256: Digest,
+    /// The project it belongs to.
+    pub project: ProjectId,
+}
+
+/// What makes a node a factory.
+#[derive(Debug, Clone)]
+pub struct FactoryConfig {
+    /// The file of the factory's terms.
+    pub terms: PathBuf,
+    /// The factory's facts.
+    pub passport: Passport,
+    /// Price of a million generated tokens, in micro-euro.
+    pub price_microeur_per_mtok: u64,
+    /// How many requests run at once.
+    pub places: usize,
+    /// How many more may wait.
+    pub queue: usize,
+    /// What runs the models.
+    pub engine: EngineConfig,
+}
+
+/// What runs a factory's models.
+#[derive(Debug, Clone)]
+pub enum EngineConfig {
+    /// The engine inside this process, on model files.
+    Embedded(BTreeMap<ModelId, PathBuf>),
+    /// An engine behind OpenAI's API.
+    Upstream(UpstreamConfig),
+}
+
+/// An engine behind OpenAI's API.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// Its base URL, such as `http://127.0.0.1:8000/v1`.
+    pub url: String,
+    /// The key it asks for; never sent anywhere else.
+    pub key: Option<String>,
+}
+
+/// Reads a file as text, with the error that names it.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// Reads a JSON file, with the error that names it and the place in it.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text).map_err(|e| ConfigError::Content { path: path.to_owned(), message: e.to_string() })
+}
+
+/// Reads and checks a policy file.
+pub fn read_layer(kind: LayerKind, path: &Path, schema: &PolicySchema) -> Result<(Layer, String), ConfigError> {
+    let text = read_text(path)?;
+    let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    Ok((Layer::parse(kind, &file, &text, schema)?, text))
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let content = |message: String| ConfigError::Content { path: path.to_owned(), message };
+        let raw: raw::Config = toml::from_str(&read_text(path)?).map_err(|e| content(e.to_string()))?;
+        let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let members: Vec<Member> = match &raw.members {
+            Some(members) => read_json(&folder.join(members))?,
+            None => Vec::new(),
+        };
+        for member in &members {
+            member.card.check().map_err(|e| content(format!("members: {e}")))?;
+        }
+        if raw.home.is_none() && raw.factory.is_none() {
+            return Err(content("a node is a home, a factory or both: add `[home]` or `[factory]`".to_owned()));
+        }
+        Ok(Self {
+            home: raw.home.map(|home| home.check(&folder, &content)).transpose()?,
+            factory: raw.factory.map(|factory| factory.check(&folder, &content)).transpose()?,
+            node: raw.node,
+            state: folder.join(raw.state),
+            listen: raw.listen,
+            peer_listen: raw.peer_listen,
+            members,
+            body_bytes_max: raw.body_bytes_max.unwrap_or(BODY_BYTES_MAX),
+            tokens: raw.tokens,
+        })
+    }
+}

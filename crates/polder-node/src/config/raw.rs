@@ -1,0 +1,183 @@
+//! The configuration as a person writes it: TOML, unknown keys refused.
+//!
+//! The demo writes these files through the same types, so that what it writes is what a node reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
+use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
+use polder_core::placement::Weights;
+use serde::{Deserialize, Serialize};
+
+use super::{ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text};
+
+/// A node's file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name.
+    pub node: NodeId,
+    /// The folder that holds keys, database and socket.
+    pub state: PathBuf,
+    /// Where applications and operators connect.
+    pub listen: SocketAddr,
+    /// Where peers connect; absent for a node that needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_listen: Option<SocketAddr>,
+    /// The file of the other members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<PathBuf>,
+    /// Largest request body that is read, in bytes; 8 MiB where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes_max: Option<usize>,
+    /// Digests of the operators' tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Token>,
+    /// What makes this node a home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
+    /// What makes this node a factory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factory: Option<Factory>,
+}
+
+/// The `[home]` table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Home {
+    /// The tenant it speaks for.
+    pub tenant: TenantId,
+    /// The file of the federation's baseline.
+    pub baseline: PathBuf,
+    /// The file of the owner's policy.
+    pub policy: PathBuf,
+    /// The file of trusted issuers.
+    pub trust: PathBuf,
+    /// What the owner prefers.
+    pub weights: Weights,
+    /// The tenant's projects.
+    pub projects: Vec<Project>,
+    /// The applications' keys.
+    pub keys: Vec<ApiKey>,
+}
+
+/// One `[[home.projects]]` table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// The project's name.
+    pub id: ProjectId,
+    /// How sensitive its data is at least.
+    pub class: DataClass,
+    /// What its work may be for.
+    pub purposes: BTreeSet<Purpose>,
+    /// Where it may run; anywhere the policies allow where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub countries: Option<BTreeSet<Country>>,
+    /// The language of its texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
+}
+
+/// The `[factory]` table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Factory {
+    /// The file of the factory's terms.
+    pub terms: PathBuf,
+    /// The file of the factory's facts.
+    pub passport: PathBuf,
+    /// Price of a million generated tokens, in micro-euro.
+    pub price_microeur_per_mtok: u64,
+    /// How many requests run at once.
+    pub places: usize,
+    /// How many more may wait; four times the places where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<usize>,
+    /// Model files for the engine inside this process, by model name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<ModelId, PathBuf>,
+    /// An engine behind OpenAI's API, instead of model files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+}
+
+/// The `[factory.upstream]` table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its base URL, such as `http://127.0.0.1:8000/v1`.
+    pub url: String,
+    /// The file that holds the key it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+}
+
+impl Home {
+    pub(super) fn check(
+        self,
+        folder: &Path,
+        content: &dyn Fn(String) -> ConfigError,
+    ) -> Result<HomeConfig, ConfigError> {
+        let mut projects = BTreeMap::new();
+        for project in self.projects {
+            if project.purposes.is_empty() {
+                return Err(content(format!("project `{}` has no purpose: name at least one", project.id)));
+            }
+            let Project { id, class, purposes, countries, language } = project;
+            if projects.insert(id.clone(), Labels { class, purposes, countries, language }).is_some() {
+                return Err(content(format!("project `{id}` stands there twice")));
+            }
+        }
+        if let Some(key) = self.keys.iter().find(|key| !projects.contains_key(&key.project)) {
+            return Err(content(format!("a key names the project `{}`, which is not there", key.project)));
+        }
+        Ok(HomeConfig {
+            tenant: self.tenant,
+            baseline: folder.join(self.baseline),
+            policy: folder.join(self.policy),
+            trust: read_json(&folder.join(self.trust))?,
+            weights: self.weights,
+            projects,
+            keys: self.keys,
+        })
+    }
+}
+
+impl Factory {
+    pub(super) fn check(
+        self,
+        folder: &Path,
+        content: &dyn Fn(String) -> ConfigError,
+    ) -> Result<FactoryConfig, ConfigError> {
+        let engine = match self.upstream {
+            Some(_) if !self.models.is_empty() => {
+                return Err(content("a factory has `models` or `upstream`, not both".to_owned()));
+            }
+            Some(upstream) => EngineConfig::Upstream(UpstreamConfig {
+                url: upstream.url,
+                key: match upstream.key_file {
+                    Some(file) => Some(read_text(&folder.join(file))?.trim().to_owned()),
+                    None => None,
+                },
+            }),
+            None if self.models.is_empty() => {
+                return Err(content("a factory needs models: add `[factory.models]` or `[factory.upstream]`".to_owned()));
+            }
+            None => EngineConfig::Embedded(self.models.into_iter().map(|(id, path)| (id, folder.join(path))).collect()),
+        };
+        if self.places == 0 {
+            return Err(content("`places` must be at least 1".to_owned()));
+        }
+        Ok(FactoryConfig {
+            terms: folder.join(self.terms),
+            passport: read_json(&folder.join(self.passport))?,
+            price_microeur_per_mtok: self.price_microeur_per_mtok,
+            places: self.places,
+            queue: self.queue.unwrap_or(self.places.saturating_mul(4)),
+            engine,
+        })
+    }
+}

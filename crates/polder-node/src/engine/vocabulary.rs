@@ -1,0 +1,161 @@
+//! Text to tokens, and tokens back to text one at a time.
+//!
+//! A character may be spread over several tokens, and a stop text over several pieces: both
+//! are held back until they are whole. Absent: batches; one request has one text.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use super::files::{model_file, read_text};
+use crate::inference::EngineError;
+
+/// A model's tokenizer.
+pub(crate) struct Vocabulary {
+    tokenizer: Tokenizer,
+}
+
+impl Vocabulary {
+    /// Reads `tokenizer.json`.
+    pub(crate) fn read(path: &Path) -> Result<Self, EngineError> {
+        let text = read_text(path)?;
+        let tokenizer = Tokenizer::from_bytes(text).map_err(|e| model_file(path, e.to_string()))?;
+        Self::new(tokenizer).map_err(|e| model_file(path, e))
+    }
+
+    /// Takes a tokenizer without its padding and truncation, which would change texts silently.
+    pub(crate) fn new(mut tokenizer: Tokenizer) -> Result<Self, String> {
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
+        Ok(Self { tokenizer })
+    }
+
+    /// The tokens of a text; `framed` adds what the model wants before and after it.
+    pub(crate) fn encode(&self, text: &str, framed: bool) -> Result<Vec<u32>, EngineError> {
+        // The library's message may quote the text, which must not reach a log.
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, framed)
+            .map_err(|_| EngineError::Failed {
+                reason: "the text could not be turned into tokens".into(),
+            })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The id of a token written out, such as `</s>`.
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The token of an id written out.
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// One more than the largest id.
+    pub(crate) fn size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
+        self.tokenizer.decode(ids, true).map_err(|_| EngineError::Failed {
+            reason: "the tokens could not be turned into text".into(),
+        })
+    }
+}
+
+/// Turns tokens into text as they come.
+pub(crate) struct Detokenizer<'a> {
+    vocabulary: &'a Vocabulary,
+    /// Tokens that still decide how the next one is written.
+    ids: Vec<u32>,
+    /// How many of them have been written.
+    written: usize,
+}
+
+/// After so many tokens without a whole character the bytes are taken as they are.
+const HELD_TOKENS_MAX: usize = 16;
+
+impl<'a> Detokenizer<'a> {
+    pub(crate) fn new(vocabulary: &'a Vocabulary) -> Self {
+        Self {
+            vocabulary,
+            ids: Vec::new(),
+            written: 0,
+        }
+    }
+
+    /// The text that is certain once this token is known; empty in the middle of a character.
+    pub(crate) fn push(&mut self, id: u32) -> Result<String, EngineError> {
+        self.ids.push(id);
+        self.take(self.ids.len() - self.written < HELD_TOKENS_MAX)
+    }
+
+    /// What is left at the end; half a character becomes the replacement character.
+    pub(crate) fn finish(&mut self) -> Result<String, EngineError> {
+        self.take(false)
+    }
+
+    fn take(&mut self, wait: bool) -> Result<String, EngineError> {
+        // Both texts begin with the same tokens, so a decoder that treats the first token
+        // specially (a leading blank) treats it alike in both.
+        let old = self.vocabulary.decode(self.ids.get(..self.written).unwrap_or_default())?;
+        let new = self.vocabulary.decode(&self.ids)?;
+        if wait && new.ends_with('\u{fffd}') {
+            return Ok(String::new());
+        }
+        let text = new.get(old.len()..).unwrap_or_default().to_owned();
+        if !text.is_empty() {
+            self.ids.drain(..self.written);
+            self.written = self.ids.len();
+        }
+        Ok(text)
+    }
+}
+
+/// Finds stop texts in a stream, and never lets any of one through.
+pub(crate) struct StopFilter {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl StopFilter {
+    pub(crate) fn new(stops: Vec<String>) -> Self {
+        Self {
+            stops,
+            held: String::new(),
+        }
+    }
+
+    /// More text in; the text that is certain out, and whether a stop text was met.
+    pub(crate) fn push(&mut self, text: &str) -> (String, bool) {
+        self.held.push_str(text);
+        let met = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        if let Some(at) = met {
+            self.held.truncate(at);
+            return (std::mem::take(&mut self.held), true);
+        }
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - keep);
+        (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    /// What was held back and became no stop text.
+    pub(crate) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// Length of the longest end of `text` that begins `stop`.
+fn overlap(text: &str, stop: &str) -> usize {
+    stop.char_indices()
+        .map(|(at, _)| at)
+        .rev()
+        .find(|&at| text.ends_with(&stop[..at]))
+        .unwrap_or(0)
+}

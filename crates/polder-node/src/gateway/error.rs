@@ -1,0 +1,126 @@
+//! Errors in OpenAI's envelope, with what the SDKs do next in mind.
+//!
+//! 4xx answers that a retry cannot mend say `x-should-retry: false`. A refusal carries every factory's causes and the nearest
+//! relaxations in one shape, the same in `why` and in the demo's JSON.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use polder_core::placement::Outcome;
+use polder_core::statement::v1::DecisionStatement;
+use serde_json::{Map, Value, json};
+
+use crate::home::HomeError;
+use crate::inference::EngineError;
+use crate::refusal;
+
+/// An error on its way to an application.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    error: Map<String, Value>,
+    headers: HeaderMap,
+}
+
+impl ApiError {
+    /// An error with OpenAI's `code` and a message.
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let kind = match status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let error = json!({"message": message.into(), "type": kind, "param": null, "code": code});
+        let Value::Object(error) = error else { unreachable!("an object was written") };
+        let mut headers = HeaderMap::new();
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        Self { status, error, headers }
+    }
+
+    /// A 400 that names a parameter.
+    pub fn parameter(parameter: &str, code: &str, message: impl Into<String>) -> Self {
+        let mut error = Self::new(StatusCode::BAD_REQUEST, code, message);
+        error.error.insert("param".to_owned(), parameter.into());
+        error
+    }
+
+    /// The model is offered by no factory.
+    pub fn unknown_model(model: &str) -> Self {
+        let model: String = model.chars().take(128).collect();
+        let message = format!("the model `{model}` does not exist; `GET /v1/models` lists those that do");
+        let mut error = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
+        error.error.insert("param".to_owned(), "model".into());
+        error
+    }
+
+    /// A failure of this node, whose cause stands in its log and not in the answer.
+    pub fn internal(reason: &str) -> Self {
+        tracing::error!(reason, "a request failed inside this node");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "this node failed; its operator's log says why")
+    }
+
+    /// A refusal with every reason.
+    fn refusal(statement: &DecisionStatement) -> Self {
+        let full = statement.outcome == Outcome::NoCapacity;
+        let message = refusal::sentence(statement);
+        let mut error = match full {
+            true => Self::new(StatusCode::TOO_MANY_REQUESTS, "no_capacity", message),
+            false => Self::new(StatusCode::FORBIDDEN, "policy_unsatisfiable", message),
+        };
+        error.error.insert("refusals".to_owned(), refusal::refusals(statement));
+        error.error.insert("nearest".to_owned(), refusal::nearest(statement));
+        error.error.insert("decision".to_owned(), statement.id.as_str().into());
+        error.headers.extend(super::proof_headers(&statement.id, None));
+        if full {
+            error.headers.insert("retry-after", HeaderValue::from_static("2"));
+        }
+        error
+    }
+
+    /// What an engine said of a request.
+    pub fn of_engine(error: &EngineError) -> Self {
+        match error {
+            EngineError::ContextLength { .. } => {
+                Self::parameter("messages", "context_length_exceeded", error.to_string())
+            }
+            EngineError::Unsupported { parameter } => {
+                Self::parameter(parameter, "unsupported_parameter", error.to_string())
+            }
+            EngineError::Invalid { parameter, .. } => Self::parameter(parameter, "invalid_value", error.to_string()),
+            EngineError::UnknownModel { model } => Self::unknown_model(model),
+            EngineError::Busy { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "no_capacity", error.to_string()),
+            EngineError::ModelFile { .. } | EngineError::Failed { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "engine_failed", error.to_string())
+            }
+        }
+    }
+
+    /// The envelope.
+    pub fn body(&self) -> Value {
+        json!({"error": self.error})
+    }
+}
+
+impl From<HomeError> for ApiError {
+    fn from(error: HomeError) -> Self {
+        match error {
+            HomeError::Refused(statement) => Self::refusal(&statement),
+            HomeError::Request { decision, error } => {
+                let mut answer = Self::of_engine(&error);
+                answer.headers.extend(super::proof_headers(&decision, None));
+                answer
+            }
+            HomeError::Internal(reason) => Self::internal(&reason),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, self.headers.clone(), Json(self.body())).into_response()
+    }
+}

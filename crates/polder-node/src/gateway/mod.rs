@@ -1,0 +1,98 @@
+//! The applications' surface: `/v1/*` as OpenAI's SDKs speak it. The only place that knows OpenAI's JSON.
+//!
+//! A request is read, checked, stripped of its labels and handed to the home; what comes back is written in OpenAI's shapes.
+//! Deciding and running are absent.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use polder_core::ids::{DecisionId, NodeId, ProjectId};
+use polder_core::labels::Labels;
+
+use crate::home::Home;
+
+mod body;
+mod chat;
+mod embeddings;
+mod error;
+mod labels;
+mod models;
+mod sse;
+
+pub use error::ApiError;
+
+/// What the gateway's handlers share.
+#[derive(Clone)]
+pub struct Gateway {
+    /// The home behind it.
+    pub home: Arc<Home>,
+    /// Largest request body that is read, in bytes.
+    pub body_bytes_max: usize,
+}
+
+/// The routes of `/v1`.
+pub fn router(gateway: Gateway) -> Router {
+    Router::new()
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::retrieve))
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/{*rest}", axum::routing::any(unknown_route))
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(gateway)
+}
+
+async fn unknown_route(State(_): State<Gateway>, uri: http::Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_url", format!("`{}` is not offered here", uri.path()))
+}
+
+async fn wrong_method(method: http::Method, uri: http::Uri) -> ApiError {
+    let message = format!("`{method}` is not offered on `{}`", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+/// Who asks: the project behind the key in `Authorization: Bearer …`.
+fn project_of<'a>(home: &'a Home, headers: &HeaderMap) -> Result<(&'a ProjectId, &'a Labels), ApiError> {
+    let key = bearer(headers).ok_or_else(|| {
+        let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
+        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+    })?;
+    home.project_of(key).ok_or_else(|| {
+        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", "this API key is not known here: check OPENAI_API_KEY")
+    })
+}
+
+/// The bearer token of a request.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The headers that lead from an answer to its proof.
+fn proof_headers(decision: &DecisionId, factory: Option<&NodeId>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    set("polder-decision", decision.to_string());
+    set("polder-receipt", format!("/api/v1/receipts/{decision}"));
+    if let Some(factory) = factory {
+        set("polder-factory", factory.to_string());
+    }
+    headers
+}
+
+/// A JSON answer with the headers that lead to its proof.
+fn answer(decision: &DecisionId, factory: &NodeId, body: &serde_json::Value) -> Response {
+    (proof_headers(decision, Some(factory)), axum::Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! One node: its parts put together from a configuration, started and stopped.
+//!
+//! A node is a home, a factory or both. Nothing here decides anything.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
+use polder_core::ids::NodeId;
+use polder_core::keys::Role;
+use polder_core::policy::PolicySchema;
+use serde_json::{Value, json};
+
+use crate::clock::now_ms;
+use crate::config::{Config, EngineConfig, FactoryConfig};
+use crate::engine::embedded::Embedded;
+use crate::engine::{EngineLimits, ModelSource};
+use crate::factory::Factory;
+use crate::gateway::{self, Gateway};
+use crate::home::{Home, Known, PolicyState, View};
+use crate::inference::Engine;
+use crate::keys::NodeKeys;
+use crate::log::Log;
+use crate::peers::{Local, Peer, Remote, server, tls};
+use crate::serve;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::upstream::Upstream;
+use crate::api;
+
+/// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its configuration, or a file that it names.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// Its key files.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeyError),
+    /// Its database.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// Its log.
+    #[error(transparent)]
+    Log(#[from] crate::log::LogError),
+    /// Its TLS keys.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Something it needs from the system, with the next step.
+    #[error("{0}")]
+    System(String),
+}
+
+/// A node's parts.
+pub struct Node {
+    /// What it runs on.
+    pub config: Config,
+    /// Its database.
+    pub store: Store,
+    /// Its log.
+    pub log: Log,
+    /// Its home, where it is one.
+    pub home: Option<Arc<Home>>,
+    /// Its factory, where it is one.
+    pub factory: Option<Arc<Factory>>,
+    schema: Arc<PolicySchema>,
+    keys: NodeKeys,
+    started_ms: u64,
+}
+
+impl Node {
+    /// Opens a node's state and puts its parts together.
+    pub async fn open(config: Config) -> Result<Arc<Self>, NodeError> {
+        let system = |what: &str, error: &dyn std::fmt::Display| NodeError::System(format!("{what}: {error}"));
+        let state = &config.state;
+        let mut folder = std::fs::DirBuilder::new();
+        let made = folder.recursive(true).mode(0o700).create(state);
+        made.map_err(|e| system(&format!("cannot make the state folder `{}`", state.display()), &e))?;
+        let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
+        let store = Store::open(&state.join("node.db")).await?;
+        let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
+        let schema = Arc::new(PolicySchema::new().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
+        let factory = match &config.factory {
+            Some(factory) => {
+                let engine = engine(factory).await?;
+                let (members, schema) = (&config.members, Arc::clone(&schema));
+                Some(Arc::new(Factory::new(&keys.card, factory, members, schema, engine, log.clone())?))
+            }
+            None => None,
+        };
+        let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
+        Ok(Arc::new(Self { config, store, log, home, factory, schema, keys, started_ms: now_ms() }))
+    }
+
+    /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
+    pub async fn serve(self: Arc<Self>, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), NodeError> {
+        let listener = serve::bind(self.config.listen, "listen").await.map_err(NodeError::System)?;
+        let peers = match (self.config.peer_listen, &self.factory) {
+            (Some(address), Some(_)) => Some(serve::bind(address, "peer_listen").await.map_err(NodeError::System)?),
+            _ => None,
+        };
+        let socket_path = self.config.state.join("api.sock");
+        let socket = serve::bind_socket(&socket_path).map_err(|e| {
+            NodeError::System(format!("cannot make the node's own socket `{}`: {e}", socket_path.display()))
+        })?;
+        let mut tasks = tokio::task::JoinSet::new();
+        if let (Some(listener), Some(factory)) = (peers, &self.factory) {
+            let pins = tls::pins(&self.config.members);
+            let config = tls::server_config(self.keys.key(Role::Transport)?, pins.clone())?;
+            let (factory, limit) = (Arc::clone(factory), self.config.body_bytes_max);
+            tasks.spawn(server::serve(listener, config, pins, factory, limit, shutdown.clone()));
+        }
+        tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
+        if let Some(home) = &self.home {
+            home.look_round().await;
+            tasks.spawn(look_round(Arc::clone(home), shutdown.clone()));
+        }
+        tasks.spawn(serve::serve_tcp(listener, self.router(), shutdown));
+        ready();
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|e| NodeError::System(format!("a part of the node ended: {e}")))?;
+        }
+        // The socket's file is gone with the node; one left by a crash is replaced at the next start.
+        drop(std::fs::remove_file(&socket_path));
+        self.store.close().await;
+        Ok(())
+    }
+
+    fn router(self: &Arc<Self>) -> Router {
+        let mut router = api::router(Arc::clone(self))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(|| async { "ok\n" }))
+            .route("/log/checkpoint", {
+                let log = self.log.clone();
+                get(move || async move { log.checkpoint() })
+            });
+        if let Some(home) = &self.home {
+            let gateway = Gateway { home: Arc::clone(home), body_bytes_max: self.config.body_bytes_max };
+            router = router.merge(gateway::router(gateway));
+        }
+        router.fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
+    }
+
+    /// How the node is, for its operators.
+    pub fn status(&self) -> Value {
+        let home = self.home.as_ref().map(|home| {
+            let known = home.view.known();
+            let policies = home.view.policies();
+            json!({
+                "tenant": home.tenant,
+                "factories": known.len(),
+                "factories_up": known.values().filter(|known| known.gone.is_none()).count(),
+                "policy": policies.loaded.owner.digest(),
+                "baseline": policies.loaded.baseline.digest(),
+                "policy_problems": policies.refused,
+            })
+        });
+        let factory = self.factory.as_ref().map(|factory| {
+            let status = factory.status();
+            let failures: Vec<Value> = factory
+                .engine()
+                .failures()
+                .into_iter()
+                .map(|(model, error)| json!({"model": model, "error": error.to_string()}))
+                .collect();
+            json!({
+                "models": status.models, "backend": status.backend, "places": status.places,
+                "running": status.running, "model_problems": failures,
+            })
+        });
+        json!({
+            "node": self.config.node,
+            "version": env!("CARGO_PKG_VERSION"),
+            "up_ms": now_ms().saturating_sub(self.started_ms),
+            "log_leaves": self.log.size(),
+            "identity": hex::encode(self.keys.card.identity),
+            "home": home,
+            "factory": factory,
+        })
+    }
+
+    /// Reads policies and terms again. What is broken stays as it was; the messages say where.
+    pub async fn reload(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        if let (Some(home), Some(config)) = (&self.home, &self.config.home) {
+            match PolicyState::load(config, &self.schema, &self.store).await {
+                Ok(state) => {
+                    problems.extend(state.refused.iter().cloned());
+                    home.view.set_policies(state, now_ms());
+                }
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        if let Some(factory) = &self.factory
+            && let Err(error) = factory.reload_terms()
+        {
+            problems.push(format!("{error}; the terms of before stay in force"));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
+    loop {
+        let heard_of_all = home.view.known().values().all(|known| known.status.is_some());
+        let pause = if heard_of_all { LOOK_EVERY } else { LOOK_FIRST_EVERY };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => home.look_round().await,
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+async fn engine(config: &FactoryConfig) -> Result<Arc<dyn Engine>, NodeError> {
+    match &config.engine {
+        EngineConfig::Upstream(upstream) => {
+            let upstream = Upstream::connect(upstream).await.map_err(NodeError::System)?;
+            Ok(upstream)
+        }
+        EngineConfig::Embedded(models) => {
+            let source = |(id, path): (&polder_core::ids::ModelId, &std::path::PathBuf)| ModelSource {
+                id: id.to_string(),
+                path: path.clone(),
+            };
+            let sources: Vec<ModelSource> = models.iter().map(source).collect();
+            let (parallel, queue) = (config.places, config.queue);
+            let limits = EngineLimits { parallel, queue, ..EngineLimits::default() };
+            let loaded = tokio::task::spawn_blocking(move || Embedded::load(&sources, limits)).await;
+            let engine = loaded.map_err(|e| NodeError::System(format!("loading the models broke off: {e}")))?;
+            for (model, error) in engine.failures() {
+                tracing::error!(model, %error, "a model cannot be served");
+            }
+            Ok(Arc::new(engine))
+        }
+    }
+}
+
+async fn open_home(
+    config: &Config,
+    keys: &NodeKeys,
+    store: &Store,
+    log: &Log,
+    schema: &Arc<PolicySchema>,
+    factory: Option<&Arc<Factory>>,
+) -> Result<Option<Arc<Home>>, NodeError> {
+    let Some(home) = &config.home else { return Ok(None) };
+    let mut peers: BTreeMap<NodeId, Arc<dyn Peer>> = BTreeMap::new();
+    let mut authorities = Vec::new();
+    for member in config.members.iter().filter(|member| member.factory && member.card.node != config.node) {
+        let node = member.card.node.clone();
+        let pin = member.card.keys.get(&Role::Transport).map_or([0; 32], |held| held.key);
+        let remote = Remote::new(node.clone(), member.address, pin, keys.key(Role::Transport)?)?;
+        authorities.push((node.clone(), Known::authority_of(member)));
+        peers.insert(node, Arc::new(remote));
+    }
+    if let Some(factory) = factory {
+        let own = keys.card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key);
+        authorities.push((config.node.clone(), own));
+        peers.insert(config.node.clone(), Arc::new(Local::new(config.node.clone(), Arc::clone(factory))));
+    }
+    let policies = PolicyState::load(home, schema, store).await?;
+    let view = View::new(&authorities, Arc::clone(schema), home.trust.clone(), home.weights, policies);
+    let view = view.map_err(crate::config::ConfigError::from)?;
+    let authority = keys.key(Role::Authority)?.clone();
+    let home = Home::new(config.node.clone(), home, authority, peers, view, log.clone(), store.clone());
+    Ok(Some(Arc::new(home)))
+}

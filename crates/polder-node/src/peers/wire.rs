@@ -1,0 +1,110 @@
+//! The messages between peers, version 1: JSON inside a channel of two pinned keys.
+//!
+//! Unknown optional fields are ignored so that a newer peer can be understood; a newer version of a message is refused.
+//! Signatures per request are absent: the capability is signed, and the ticket stands in both logs.
+
+use polder_core::canonical::{Digest, bytes_as_hex};
+use polder_core::facts::Passport;
+use polder_core::ids::{ModelId, NodeId};
+use polder_core::keys::Signed;
+use polder_core::policy::Cause;
+use polder_core::receipt::Half;
+use polder_core::ticket::{Capability, Ticket};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::inference::{ChatRequest, EmbedRequest, Embeddings, EngineError, Event};
+
+/// The version of these messages.
+pub const VERSION: u32 = 1;
+/// Longest frame that is read, in bytes.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// What a factory says of itself: `GET /peer/v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The factory.
+    pub node: NodeId,
+    /// The name of its terms file, for messages.
+    pub terms_file: String,
+    /// Its terms.
+    pub terms: String,
+    /// Its facts.
+    pub passport: Passport,
+    /// The models it serves now.
+    pub models: Vec<Offer>,
+    /// The back end that really runs, such as `cpu`.
+    pub backend: String,
+    /// Price of a million generated tokens, in micro-euro.
+    pub price_microeur_per_mtok: u64,
+    /// How many requests run at once.
+    pub places: u32,
+    /// How many run or wait now.
+    pub running: u32,
+}
+
+/// A model that a factory serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The name that requests use.
+    pub model: ModelId,
+    /// Longest prompt plus answer, in tokens; 0 where nobody knows.
+    pub context_tokens: u32,
+    /// Whether it answers conversations.
+    pub chat: bool,
+    /// Whether it makes vectors.
+    pub embed: bool,
+}
+
+/// Work for a factory: `POST /peer/v1/run`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The right to send it.
+    pub capability: Signed<Capability>,
+    /// What was decided.
+    pub ticket: Ticket,
+    /// The salt of the ticket's body digest.
+    #[serde(with = "bytes_as_hex")]
+    pub salt: [u8; 32],
+    /// A [`Work`], in the bytes that the digest covers.
+    pub work: Box<RawValue>,
+}
+
+/// What is to be run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "work", content = "request", rename_all = "snake_case")]
+pub enum Work {
+    /// Answer a conversation.
+    Chat(ChatRequest),
+    /// Turn texts into vectors.
+    Embed(EmbedRequest),
+}
+
+/// One line of what comes back. The first says whether the work runs; the last is the receipt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "frame", content = "value", rename_all = "snake_case")]
+pub enum Frame {
+    /// The factory decided again and refuses.
+    Refused(Vec<Cause>),
+    /// The engine did not answer, or stopped.
+    Failed(EngineError),
+    /// A step of a chat answer.
+    Event(Event),
+    /// All the vectors.
+    Embeddings(Embeddings),
+    /// The execution's half of the receipt, once the factory's log covers it.
+    Receipt(Box<Half>),
+    /// Nothing to say, except that the peer is there.
+    Alive,
+}
+
+impl Envelope {
+    /// The digest of the work's bytes under the envelope's salt.
+    pub fn body_digest(&self) -> Digest {
+        polder_core::ticket::body_digest(&self.salt, self.work.get().as_bytes())
+    }
+}

@@ -1,0 +1,62 @@
+//! The refusal object: one shape in the 403 body, in `why` and in the demo's JSON (`docs/formats.md`).
+
+use polder_core::placement::{Change, Outcome, Relaxation, UNREACHABLE};
+use polder_core::policy::LayerKind;
+use polder_core::statement::v1::DecisionStatement;
+use serde_json::{Value, json};
+
+/// One entry for each factory and rule that says no: `factory`, `layer`, `rule`, `reason`, and, where a policy says it, `clause` and `facts`.
+pub fn refusals(statement: &DecisionStatement) -> Value {
+    let mut entries = Vec::new();
+    for verdict in &statement.verdicts {
+        for cause in &verdict.causes {
+            let mut entry = json!({
+                "factory": verdict.factory, "layer": cause.layer, "rule": cause.rule, "reason": cause.reason,
+            });
+            if let Some(clause) = &cause.clause {
+                entry["clause"] = json!(clause);
+            }
+            if !cause.facts.is_empty() {
+                entry["facts"] = json!(cause.facts);
+            }
+            entries.push(entry);
+        }
+    }
+    Value::Array(entries)
+}
+
+/// The nearest relaxations: `factory`, `changes[]` with `layer` and `rule`, `distance`, and a sentence.
+pub fn nearest(statement: &DecisionStatement) -> Value {
+    let one = |relaxation: &Relaxation| {
+        let mut entry = json!(relaxation);
+        entry["sentence"] = relaxation_sentence(relaxation).into();
+        entry
+    };
+    statement.nearest.iter().map(one).collect()
+}
+
+/// A relaxation in words.
+pub fn relaxation_sentence(relaxation: &Relaxation) -> String {
+    let change = |change: &Change| match change.layer {
+        LayerKind::Availability if change.rule == UNREACHABLE => "it answered again".to_owned(),
+        LayerKind::Availability => format!("`{}` no longer held", change.rule),
+        LayerKind::Owner => format!("you gave up `{}`", change.rule),
+        LayerKind::Labels => format!("the request gave up `{}`", change.rule),
+        LayerKind::Terms => format!("the factory gave up `{}`", change.rule),
+        LayerKind::Baseline => format!("the federation gave up `{}`", change.rule),
+    };
+    let changes: Vec<String> = relaxation.changes.iter().map(change).collect();
+    format!("{} would run it if {}", relaxation.factory, changes.join(" and "))
+}
+
+/// A refusal in one sentence.
+pub fn sentence(statement: &DecisionStatement) -> String {
+    let head = match statement.outcome {
+        Outcome::NoCapacity => "every factory that may run this request is full",
+        Outcome::Refused | Outcome::Placed => "no factory may run this request",
+    };
+    match statement.nearest.first() {
+        Some(nearest) => format!("{head}; nearest: {}", relaxation_sentence(nearest)),
+        None => head.to_owned(),
+    }
+}

@@ -1,0 +1,188 @@
+//! The node's database: leaves with their statements and salts, answers' ids, and the halves that factories sent back.
+//!
+//! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers are absent.
+
+use std::path::Path;
+use std::time::Duration;
+
+use polder_core::canonical::Digest;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row as _, SqliteConnection};
+
+/// Why the database cannot answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the database under `state` failed: {0}")]
+pub struct StoreError(#[from] sqlx::Error);
+
+/// The node's database.
+#[derive(Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// One log entry with what stands behind it.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// `decision` or `execution`.
+    pub kind: &'static str,
+    /// The decision's id; both kinds have one.
+    pub decision: String,
+    /// When it was made, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The salt of the commitment.
+    pub salt: [u8; 32],
+    /// The statement's canonical bytes.
+    pub statement: Vec<u8>,
+    /// The commitment, which is the log entry.
+    pub commitment: Digest,
+}
+
+/// A leaf as it was found again.
+#[derive(Debug, Clone)]
+pub struct StoredLeaf {
+    /// Its place in the log, from 0.
+    pub index: u64,
+    /// The salt of the commitment.
+    pub salt: [u8; 32],
+    /// The statement's canonical bytes.
+    pub statement: Vec<u8>,
+}
+
+/// The tables. `leaf.place` is the index in the log; gaps cannot occur, because one writer fills it in order.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS leaf (
+    place      INTEGER PRIMARY KEY,
+    kind       TEXT NOT NULL,
+    decision   TEXT NOT NULL,
+    at_ms      INTEGER NOT NULL,
+    salt       BLOB NOT NULL,
+    statement  BLOB NOT NULL,
+    commitment BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS leaf_decision ON leaf (decision, kind);
+CREATE TABLE IF NOT EXISTS answer (
+    id       TEXT PRIMARY KEY,
+    decision TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS execution_half (
+    decision TEXT PRIMARY KEY,
+    half     BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS policy (
+    layer TEXT PRIMARY KEY,
+    file  TEXT NOT NULL,
+    text  TEXT NOT NULL
+) STRICT;
+";
+
+fn bytes32(blob: &[u8]) -> Result<[u8; 32], StoreError> {
+    blob.try_into().map_err(|_| StoreError(sqlx::Error::Decode("a digest or salt is not 32 bytes".into())))
+}
+
+impl Store {
+    /// Opens the database file, making it and its tables where they are missing.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// The commitments of all leaves, in log order.
+    pub async fn commitments(&self) -> Result<Vec<Digest>, StoreError> {
+        let rows = sqlx::query("SELECT commitment FROM leaf ORDER BY place").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(Digest(bytes32(row.get::<&[u8], _>(0))?))).collect()
+    }
+
+    /// Appends leaves from place `first` on, all or none.
+    pub async fn append(&self, first: u64, leaves: &[Leaf]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for (place, leaf) in (first..).zip(leaves) {
+            insert(&mut transaction, place, leaf).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// The leaf of a kind for a decision.
+    pub async fn leaf(&self, kind: &str, decision: &str) -> Result<Option<StoredLeaf>, StoreError> {
+        let sql = "SELECT place, salt, statement FROM leaf WHERE decision = ? AND kind = ? ORDER BY place DESC LIMIT 1";
+        let row = sqlx::query(sql).bind(decision).bind(kind).fetch_optional(&self.pool).await?;
+        row.map(|row| {
+            let index = u64::try_from(row.get::<i64, _>(0)).unwrap_or_default();
+            Ok(StoredLeaf { index, salt: bytes32(row.get::<&[u8], _>(1))?, statement: row.get(2) })
+        })
+        .transpose()
+    }
+
+    /// The ids of the latest decisions, newest first.
+    pub async fn latest_decisions(&self, count: u32) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT decision FROM leaf WHERE kind = 'decision' ORDER BY place DESC LIMIT ?";
+        let rows = sqlx::query(sql).bind(count).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Remembers which decision an answer's id belongs to.
+    pub async fn link_answer(&self, id: &str, decision: &str) -> Result<(), StoreError> {
+        let sql = "INSERT OR IGNORE INTO answer (id, decision) VALUES (?, ?)";
+        sqlx::query(sql).bind(id).bind(decision).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The decision that an answer's id belongs to.
+    pub async fn decision_of_answer(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT decision FROM answer WHERE id = ?").bind(id).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Keeps the half of a receipt that a factory sent back.
+    pub async fn keep_execution_half(&self, decision: &str, half: &[u8]) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO execution_half (decision, half) VALUES (?, ?)";
+        sqlx::query(sql).bind(decision).bind(half).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The half of a receipt that a factory sent back.
+    pub async fn execution_half(&self, decision: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT half FROM execution_half WHERE decision = ?";
+        let row = sqlx::query(sql).bind(decision).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Remembers the last text of a layer that could be used.
+    pub async fn keep_policy(&self, layer: &str, file: &str, text: &str) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO policy (layer, file, text) VALUES (?, ?, ?)";
+        sqlx::query(sql).bind(layer).bind(file).bind(text).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The last file name and text of a layer that could be used.
+    pub async fn kept_policy(&self, layer: &str) -> Result<Option<(String, String)>, StoreError> {
+        let row = sqlx::query("SELECT file, text FROM policy WHERE layer = ?").bind(layer).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| (row.get(0), row.get(1))))
+    }
+
+    /// Closes the database after what is under way.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, place: u64, leaf: &Leaf) -> Result<(), StoreError> {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    sqlx::query("INSERT INTO leaf (place, kind, decision, at_ms, salt, statement, commitment) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(signed(place))
+        .bind(leaf.kind)
+        .bind(&leaf.decision)
+        .bind(signed(leaf.at_ms))
+        .bind(leaf.salt.as_slice())
+        .bind(&leaf.statement)
+        .bind(leaf.commitment.0.as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! `polder doctor`: looks for what would keep a node, or the demo, from running, and says what to do about it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use polder_core::policy::{LayerKind, PolicySchema};
+use polder_node::config::{Config, EngineConfig, read_layer};
+use polder_node::engine::EngineLimits;
+use polder_node::engine::embedded::Embedded;
+use polder_node::engine::ModelSource;
+use polder_node::inference::Engine as _;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::Output;
+use crate::address::DemoRecord;
+use crate::failure::{Exit, Failure};
+use crate::render;
+
+/// Look for what would keep a node from running.
+///
+/// With --config, the files, ports and models that a node's configuration names; without, whether this machine can run the
+/// demo, and how the latest demo is.
+///
+/// Example: polder doctor --config node.toml
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// A node's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The demo's folder; the latest demo where absent.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    dir: Option<PathBuf>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: String,
+    ok: bool,
+    says: String,
+}
+
+fn good(what: &str, says: impl Into<String>) -> Finding {
+    Finding { what: what.to_owned(), ok: true, says: says.into() }
+}
+
+fn bad(what: &str, says: impl Into<String>) -> Finding {
+    Finding { what: what.to_owned(), ok: false, says: says.into() }
+}
+
+/// Looks, and exits with 1 where something would not work.
+pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
+    let findings = match &arguments.config {
+        Some(path) => node(path)?,
+        None => machine(arguments.dir.as_deref()).await,
+    };
+    let well = findings.iter().all(|finding| finding.ok);
+    match output {
+        Output::Json => render::json(&json!({"ok": well, "findings": findings}))?,
+        Output::Table => {
+            let row = |f: &Finding| vec![if f.ok { "ok" } else { "FAIL" }.to_owned(), f.what.clone(), f.says.clone()];
+            render::table(&["", "WHAT", "SAYS"], &findings.iter().map(row).collect::<Vec<_>>())?;
+        }
+    }
+    Ok(if well { ExitCode::SUCCESS } else { Exit::Failed.into() })
+}
+
+async fn machine(dir: Option<&std::path::Path>) -> Vec<Finding> {
+    let mut findings = vec![clock()];
+    findings.push(match TcpListener::bind(("127.0.0.1", 0)) {
+        Ok(_) => good("loopback", "ports can be opened"),
+        Err(error) => bad("loopback", format!("no port can be opened: {error}")),
+    });
+    match DemoRecord::find(dir) {
+        Err(_) => findings.push(good("demo", "none has been started; `polder demo` starts one")),
+        Ok(record) => {
+            for node in &record.nodes {
+                let status = match record.client(node.node.as_str()) {
+                    Ok(client) => client.get("/api/v1/status").await.map(|answer| answer.status.is_success()),
+                    Err(failure) => Err(failure),
+                };
+                findings.push(match status {
+                    Ok(true) => good(node.node.as_str(), "answers"),
+                    _ => bad(node.node.as_str(), format!("does not answer; its log is under `{}`", record.dir.display())),
+                });
+            }
+        }
+    }
+    findings
+}
+
+fn clock() -> Finding {
+    // 2026-01-01: no fact or capability of this version is older.
+    match polder_node::clock::now_ms() {
+        0..1_767_225_600_000 => bad("clock", "stands before 2026: facts and capabilities will not hold; set it"),
+        _ => good("clock", "plausible"),
+    }
+}
+
+fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
+    let config = match super::up::load(path) {
+        Ok(config) => config,
+        Err(failure) => {
+            failure.print();
+            return Ok(vec![bad("configuration", "cannot be used; the error stands above")]);
+        }
+    };
+    let mut findings = vec![clock(), good("configuration", format!("node `{}`", config.node))];
+    findings.push(port("listen", config.listen));
+    findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
+    let schema = PolicySchema::new().map_err(Failure::new)?;
+    if let Some(home) = &config.home {
+        findings.push(policy("policy", LayerKind::Owner, &home.policy, &schema));
+        findings.push(policy("baseline", LayerKind::Baseline, &home.baseline, &schema));
+    }
+    if let Some(factory) = &config.factory {
+        findings.push(policy("terms", LayerKind::Terms, &factory.terms, &schema));
+        let unsigned = factory.passport.iter().filter(|signed| !signed.is_signed()).count();
+        findings.push(match unsigned {
+            0 => good("passport", format!("{} signed facts", factory.passport.len())),
+            _ => bad("passport", format!("{unsigned} facts are not signed by their key; nobody will believe them")),
+        });
+    }
+    findings.extend(models(&config));
+    Ok(findings)
+}
+
+fn port(setting: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => good(setting, format!("{address} is free")),
+        Err(error) => bad(setting, format!("{address}: {error}; choose another for `{setting}`")),
+    }
+}
+
+fn policy(what: &str, kind: LayerKind, path: &std::path::Path, schema: &PolicySchema) -> Finding {
+    match read_layer(kind, path, schema) {
+        Ok((layer, _)) => good(what, format!("{} rules", layer.rules().count())),
+        Err(error) => bad(what, error.to_string()),
+    }
+}
+
+fn models(config: &Config) -> Vec<Finding> {
+    let Some(factory) = &config.factory else { return Vec::new() };
+    match &factory.engine {
+        EngineConfig::Upstream(upstream) => vec![good("upstream", format!("`{}` (asked once the node runs)", upstream.url))],
+        EngineConfig::Embedded(models) => {
+            let source = |(id, path): (&polder_core::ids::ModelId, &PathBuf)| ModelSource { id: id.to_string(), path: path.clone() };
+            let engine = Embedded::load(&models.iter().map(source).collect::<Vec<_>>(), EngineLimits::default());
+            let served = engine.models().into_iter().map(|info| good("model", format!("`{}` loads", info.id)));
+            let failed = engine.failures().into_iter().map(|(_, error)| bad("model", error.to_string()));
+            served.chain(failed).collect()
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The subcommands, one file each: its options, its help with an example, and what it prints.
+
+pub mod ask;
+pub mod completions;
+pub mod demo;
+pub mod doctor;
+pub mod factories;
+pub mod kill;
+pub mod status;
+pub mod up;
+pub mod verify;
+pub mod why;

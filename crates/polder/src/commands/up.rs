@@ -1,0 +1,128 @@
+//! `polder up`: one node, from a configuration file, or in front of an engine that already runs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use polder_node::config::Config;
+use polder_node::node::Node;
+use polder_node::shutdown;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Output;
+use crate::failure::{Exit, Failure};
+use crate::render;
+
+mod upstream;
+
+pub use upstream::sha256;
+
+/// Run one node.
+///
+/// With --config, the node that the file describes. With --upstream, a node that is home and factory at once, in front of an
+/// engine that speaks OpenAI's API; its policies are files in the state folder, and one key is printed.
+///
+/// SIGHUP reads policies and terms again; a broken file changes nothing and the log says where it is broken.
+///
+/// Example: polder up --upstream http://127.0.0.1:8000/v1 --listen 127.0.0.1:8080
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["config", "upstream"])))]
+pub struct Arguments {
+    /// The node's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The base URL of the engine.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where applications connect, with --upstream.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", conflicts_with = "config")]
+    listen: SocketAddr,
+    /// The file that holds the engine's own key, with --upstream.
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    upstream_key_file: Option<PathBuf>,
+    /// Where the node keeps keys, policies and log, with --upstream.
+    #[arg(long, value_name = "DIR", default_value = "polder-node", conflicts_with = "config")]
+    state: PathBuf,
+    /// End when standard input ends, so that no node outlives whoever started it.
+    #[arg(long, hide = true)]
+    tether: bool,
+}
+
+/// Runs the node until it is told to stop.
+pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
+    start_tracing();
+    let (config, key) = match (&arguments.config, &arguments.upstream) {
+        (Some(config), _) => (config.clone(), None),
+        (None, Some(url)) => {
+            let key_file = arguments.upstream_key_file.as_deref();
+            let set_up = upstream::set_up(&arguments.state, url, arguments.listen, key_file)?;
+            (set_up.config, Some(set_up.key))
+        }
+        (None, None) => return Err(Failure::new("name a configuration or an upstream").exit(Exit::Usage)),
+    };
+    let config = Config::load(&config).map_err(|e| Failure::new(e.to_string()))?;
+    let listen = config.listen;
+    let node = Node::open(config).await.map_err(|e| Failure::new(e.to_string()))?;
+    let (stop, signal) = shutdown::channel();
+    let watched = std::sync::Arc::clone(&node);
+    tokio::spawn(async move { obey(watched, stop, arguments.tether).await });
+    let served = node.serve(signal, || announce(listen, key.as_deref(), output));
+    served.await.map_err(|e| Failure::new(e.to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells that the node is ready, and how to use it. A reader that has gone away does not stop a node.
+fn announce(listen: SocketAddr, key: Option<&str>, output: Output) {
+    let endpoint = format!("http://{listen}/v1");
+    let told = match (output, key) {
+        (Output::Json, key) => render::json(&json!({"ready": true, "endpoint": endpoint, "key": key})),
+        (Output::Table, Some(key)) => {
+            render::line(&format!("export OPENAI_BASE_URL={endpoint}")).and(render::line(&format!("export OPENAI_API_KEY={key}")))
+        }
+        (Output::Table, None) => render::line(&format!("ready at {endpoint}")),
+    };
+    if let Err(failure) = told {
+        failure.print();
+    }
+}
+
+/// Waits for the word to stop, and reads policies again on SIGHUP.
+async fn obey(node: std::sync::Arc<Node>, stop: shutdown::Stop, tether: bool) {
+    let (Ok(mut hangup), Ok(mut terminate)) = (signal(SignalKind::hangup()), signal(SignalKind::terminate())) else {
+        tracing::error!("signals cannot be heard; the node stops");
+        return stop.now();
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => match node.reload().await {
+                Ok(()) => tracing::info!("policies and terms were read again"),
+                Err(problems) => problems.iter().for_each(|problem| tracing::error!(problem, "not taken")),
+            },
+            _ = terminate.recv() => return stop.now(),
+            _ = tokio::signal::ctrl_c() => return stop.now(),
+            () = end_of_input(), if tether => return stop.now(),
+        }
+    }
+}
+
+async fn end_of_input() {
+    let mut byte = [0];
+    while let Ok(1..) = tokio::io::stdin().read(&mut byte).await {}
+}
+
+/// Logs to stderr; `POLDER_LOG` sets what, such as `debug`.
+fn start_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("POLDER_LOG").unwrap_or_else(|_| "info".into());
+    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    if let Err(error) = started {
+        eprintln!("warning: nothing will be logged: {error}");
+    }
+}
+
+/// Reads a node's file, for `doctor`.
+pub fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|e| Failure::new(e.to_string()))
+}

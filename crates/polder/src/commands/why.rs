@@ -1,0 +1,146 @@
+//! `polder why`: a decision with every factory, rule, clause and fact, and what would change it.
+
+use std::process::ExitCode;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::Output;
+use crate::address::Target;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::render;
+
+/// Explain a decision: every factory, every rule, every fact, and what would change it.
+///
+/// Example: polder why last
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// A decision's, receipt's or completion's id, or `last`.
+    id: String,
+    /// Ask this tenant's node only.
+    #[arg(long)]
+    tenant: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Prints the explanation.
+pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
+    let id = arguments.id.trim_start_matches("/api/v1/receipts/").trim_end_matches(".receipt.json");
+    let id = id.rsplit('/').next().unwrap_or(id);
+    let decision = find(&arguments, id).await?;
+    match output {
+        Output::Json => render::json(&decision)?,
+        Output::Table => print(&decision)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn find(arguments: &Arguments, id: &str) -> Result<Value, Failure> {
+    let path = format!("/api/v1/decisions/{id}");
+    if let Some(client) = arguments.target.single()? {
+        return client.get(&path).await?.ok();
+    }
+    let record = arguments.target.demo()?;
+    let homes: Vec<Client> = match &arguments.tenant {
+        Some(tenant) => vec![record.client(record.tenant(Some(tenant))?.home.as_str())?],
+        None => record.tenants.iter().map(|one| record.client(one.home.as_str())).collect::<Result<_, _>>()?,
+    };
+    let mut found: Option<Value> = None;
+    for home in homes {
+        let answer = home.get(&path).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            continue;
+        }
+        let decision = answer.ok()?;
+        let at = |decision: &Value| decision.pointer("/statement/at_ms").and_then(Value::as_u64);
+        if found.as_ref().is_none_or(|known| at(&decision) > at(known)) {
+            found = Some(decision);
+        }
+    }
+    found.ok_or_else(|| Failure::new(format!("no node knows `{id}`")).hint("ids stand in `polder-decision` headers; `last` is the newest"))
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn print(decision: &Value) -> Result<(), Failure> {
+    let request = &decision["statement"]["request"];
+    let purposes: Vec<&str> =
+        request.pointer("/labels/purposes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    render::line(&format!("decision {}", text(decision, "/decision")))?;
+    render::line(&format!(
+        "{} of {} / {}, model {}, class {}, purposes {}",
+        text(request, "/action"),
+        text(request, "/tenant"),
+        text(request, "/project"),
+        text(request, "/model"),
+        text(request, "/labels/class"),
+        purposes.join(", ")
+    ))?;
+    match decision["factory"].as_str() {
+        Some(factory) => render::line(&format!("outcome: placed in {}", render::bold(factory)))?,
+        None => render::line(&format!("outcome: {}", render::bold(text(decision, "/outcome"))))?,
+    }
+    for verdict in decision.pointer("/statement/verdicts").and_then(Value::as_array).into_iter().flatten() {
+        let factory = text(verdict, "/factory");
+        let causes = verdict["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if causes.is_empty() {
+            render::line(&format!("\n{}  yes, score {}", render::bold(factory), verdict["score"]))?;
+            continue;
+        }
+        render::line(&format!("\n{}  no", render::bold(factory)))?;
+        causes.iter().try_for_each(print_cause)?;
+    }
+    let nearest = decision["nearest"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !nearest.is_empty() {
+        render::line("\nnearest, first what is closest to what the owner would do:")?;
+        nearest.iter().try_for_each(|one| render::line(&format!("  {}", text(one, "/sentence"))))?;
+    }
+    Ok(())
+}
+
+fn print_cause(cause: &Value) -> Result<(), Failure> {
+    let clause = match cause.pointer("/clause/line").and_then(Value::as_u64) {
+        Some(line) => format!(" ({}:{line})", text(cause, "/clause/file")),
+        None => String::new(),
+    };
+    render::line(&format!("  {} [{}{clause}]", text(cause, "/reason"), text(cause, "/rule")))?;
+    for fact in cause["facts"].as_array().into_iter().flatten() {
+        let source = match fact["evidence"].as_str() {
+            Some(class) => format!(", class {class}, by {}, since {}", text(fact, "/issuer"), date(&fact["from_ms"])),
+            None => String::new(),
+        };
+        render::line(&format!("    {}: {}{source}", text(fact, "/kind"), text(fact, "/says")))?;
+    }
+    Ok(())
+}
+
+/// The UTC date of an instant in Unix milliseconds, `YYYY-MM-DD`. The conversion is Howard Hinnant's `civil_from_days`.
+fn date(instant_ms: &Value) -> String {
+    let days = i64::try_from(instant_ms.as_u64().unwrap_or(0) / 86_400_000).unwrap_or(0) + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_of_the_calendar() {
+        assert_eq!(date(&0.into()), "1970-01-01");
+        assert_eq!(date(&951_782_400_000_u64.into()), "2000-02-29");
+        assert_eq!(date(&1_795_305_600_000_u64.into()), "2026-11-22");
+    }
+}

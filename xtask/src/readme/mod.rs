@@ -1,0 +1,156 @@
+//! The README's console blocks: read here, run by [`session`], compared by [`normal`].
+//!
+//! A block is fenced as `console`. Lines that begin with `$ ` are commands, the lines below each are what it
+//! prints. `polder …` and `cargo run --release -- …` run the built binary; a command that ends in ` &` stays
+//! in the background until the end; a line `^C` in the output interrupts the command there; `echo $?` prints the
+//! exit code before it. A line of `...` stands for any lines. A block that cannot run is fenced as `console no-run: REASON`. Pipes and other programs are absent,
+//! so that the blocks run the same everywhere.
+
+#[cfg(test)]
+mod normal;
+#[cfg(test)]
+mod session;
+
+/// What a line with a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Run the built binary with these arguments, in the background or not.
+    Polder { args: Vec<String>, background: bool },
+    /// Set a variable for the commands after it.
+    Export { name: String, value: String },
+    /// Print the exit code of the command before.
+    EchoStatus,
+}
+
+/// One command, with what the README says it prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub line: usize,
+    pub text: String,
+    pub action: Action,
+    pub expected: Vec<String>,
+}
+
+/// Why a block cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub line: usize,
+    pub what: String,
+    pub next: &'static str,
+}
+
+const KNOWN: &str = "use `polder …`, `cargo run --release -- …`, `export NAME=value` or `echo $?`, or fence the block \
+as `console no-run: REASON`";
+
+/// Reads every console block of a README that is meant to run, or says what is wrong with them.
+pub fn parse(text: &str) -> Result<Vec<Step>, Vec<Problem>> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut problems = Vec::new();
+    let mut fence: Option<Fence> = None;
+    for (index, content) in text.lines().enumerate() {
+        let line = index + 1;
+        if let Some(info) = content.trim_start().strip_prefix("```") {
+            fence = if fence.is_some() { None } else { Some(open(info.trim(), line, &mut problems)) };
+            continue;
+        }
+        match &mut fence {
+            Some(Fence::Run { started }) => match content.strip_prefix("$ ") {
+                Some(command) => {
+                    *started = true;
+                    match action(command.trim()) {
+                        Some(action) => {
+                            steps.push(Step { line, text: command.trim().to_owned(), action, expected: Vec::new() });
+                        }
+                        None => {
+                            let what = format!("`{}` is not a command that the README's test can run", command.trim());
+                            problems.push(Problem { line, what, next: KNOWN });
+                        }
+                    }
+                }
+                None if *started => push_expected(&mut steps, content),
+                None => {
+                    let what = "a console block begins with output".to_owned();
+                    problems.push(Problem { line, what, next: "begin it with a line `$ command`" });
+                    *started = true;
+                }
+            },
+            Some(Fence::Other) | None => {}
+        }
+    }
+    if problems.is_empty() { Ok(steps) } else { Err(problems) }
+}
+
+enum Fence {
+    Run { started: bool },
+    Other,
+}
+
+fn open(info: &str, line: usize, problems: &mut Vec<Problem>) -> Fence {
+    let (kind, rest) = info.split_once(' ').unwrap_or((info, ""));
+    if kind != "console" {
+        return Fence::Other;
+    }
+    if rest.is_empty() {
+        return Fence::Run { started: false };
+    }
+    let reason = rest.strip_prefix("no-run:").map(str::trim).unwrap_or_default();
+    if reason.is_empty() {
+        let what = format!("`{info}` does not say why the block is not run");
+        problems.push(Problem { line, what, next: "write `console no-run: REASON`, or `console` alone" });
+    }
+    Fence::Other
+}
+
+fn push_expected(steps: &mut [Step], content: &str) {
+    if let Some(step) = steps.last_mut() {
+        step.expected.push(content.to_owned());
+    }
+}
+
+/// What a command line asks for; none when the runner does not know it.
+fn action(command: &str) -> Option<Action> {
+    if command == "echo $?" {
+        return Some(Action::EchoStatus);
+    }
+    let (command, background) = match command.strip_suffix('&') {
+        Some(rest) => (rest.trim_end(), true),
+        None => (command, false),
+    };
+    if let Some((name, value)) = command.strip_prefix("export ").and_then(|rest| rest.split_once('=')) {
+        let value = words(value)?.join(" ");
+        return Some(Action::Export { name: name.to_owned(), value });
+    }
+    let words = words(command)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let args = match words.as_slice() {
+        ["polder", args @ ..] | ["cargo", "run", "--release", "--", args @ ..] => args,
+        ["cargo", "run", "--release"] => &[],
+        _ => return None,
+    };
+    Some(Action::Polder { args: args.iter().map(|arg| (*arg).to_owned()).collect(), background })
+}
+
+/// Splits a command line at spaces, with single and double quotes; none for what only a shell could read.
+fn words(command: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for letter in command.chars() {
+        match (quote, letter) {
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), letter) => word.get_or_insert_default().push(letter),
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            (None, '|' | '>' | '<' | ';' | '`' | '$' | '\\' | '&' | '*') => return None,
+            (None, letter) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The test environment in `.test-env/`: the official OpenAI SDKs, in the versions that `clients/` pins.
+//!
+//! Installed once and again only when a pin changes: a stamp beside each part holds the pins it was made
+//! from. Whatever cannot be installed is a reason in words, never an error: the machine may have no network.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process;
+
+/// The folder, ignored by git.
+pub const FOLDER: &str = ".test-env";
+
+const PYTHON_PINS: &str = "clients/python/requirements.txt";
+const NODE_PINS: &[&str] = &["clients/node/package.json", "clients/node/package-lock.json"];
+
+/// Installs what is missing or out of date; returns what could not be installed, with the reason.
+pub fn install(root: &Path) -> Vec<String> {
+    debian_packages();
+    let parts = [("python", install_python as fn(&Path) -> Result<(), String>), ("node", install_node)];
+    parts.iter().filter_map(|(name, part)| part(root).err().map(|reason| format!("{name}: {reason}"))).collect()
+}
+
+/// The variables that tell the tests what there is.
+pub fn variables(root: &Path) -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    if is_current(root, &python_folder(root), &[PYTHON_PINS]) {
+        found.push(("POLDER_TEST_PYTHON".to_owned(), python_folder(root).join("bin/python")));
+    }
+    if is_current(root, &node_folder(root), NODE_PINS) {
+        found.push(("POLDER_TEST_NODE_DIR".to_owned(), node_folder(root)));
+    }
+    found
+}
+
+fn python_folder(root: &Path) -> PathBuf {
+    root.join(FOLDER).join("python")
+}
+
+fn node_folder(root: &Path) -> PathBuf {
+    root.join(FOLDER).join("node")
+}
+
+/// On Debian as root, the interpreters themselves are installed too; elsewhere they must be there.
+fn debian_packages() {
+    let mut wanted = Vec::new();
+    if !process::works(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        wanted.extend(["python3", "python3-venv"]);
+    }
+    if !process::works(Command::new("npm").arg("--version")) {
+        wanted.extend(["nodejs", "npm"]);
+    }
+    let root = process::capture(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if wanted.is_empty() || !root || !process::works(Command::new("apt-get").arg("--version")) {
+        return;
+    }
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--no-install-recommends"]).args(wanted);
+    if let Err(failure) = process::run(install.env("DEBIAN_FRONTEND", "noninteractive")) {
+        eprintln!("{failure}");
+    }
+}
+
+fn install_python(root: &Path) -> Result<(), String> {
+    let folder = python_folder(root);
+    if is_current(root, &folder, &[PYTHON_PINS]) {
+        return Ok(());
+    }
+    quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1", "--requirement"]);
+    quiet(pip.arg(root.join(PYTHON_PINS)))?;
+    stamp(root, &folder, &[PYTHON_PINS])
+}
+
+fn install_node(root: &Path) -> Result<(), String> {
+    let folder = node_folder(root);
+    if is_current(root, &folder, NODE_PINS) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    for pins in NODE_PINS {
+        let name = Path::new(pins).file_name().unwrap_or_default();
+        std::fs::copy(root.join(pins), folder.join(name)).map_err(|error| format!("{pins}: {error}"))?;
+    }
+    quiet(Command::new("npm").current_dir(&folder).args(["ci", "--no-audit", "--no-fund", "--fetch-retries=1"]))?;
+    stamp(root, &folder, NODE_PINS)
+}
+
+fn quiet(command: &mut Command) -> Result<(), String> {
+    eprintln!("$ {}", process::show(command));
+    process::capture(command).map(drop).map_err(|failure| {
+        let text = failure.to_string();
+        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
+}
+
+fn pins(root: &Path, files: &[&str]) -> Option<String> {
+    files.iter().map(|file| std::fs::read_to_string(root.join(file)).ok()).collect()
+}
+
+fn is_current(root: &Path, folder: &Path, files: &[&str]) -> bool {
+    let made_from = std::fs::read_to_string(folder.join("pins")).ok();
+    made_from.is_some() && made_from == pins(root, files)
+}
+
+fn stamp(root: &Path, folder: &Path, files: &[&str]) -> Result<(), String> {
+    let text = pins(root, files).ok_or("the pins cannot be read")?;
+    std::fs::write(folder.join("pins"), text).map_err(|error| error.to_string())
+}
