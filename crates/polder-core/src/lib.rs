@@ -8,8 +8,6 @@
 
 pub mod audit;
 pub mod canonical;
-#[cfg(test)]
-mod example;
 pub mod facts;
 pub mod ids;
 pub mod keys;
@@ -22,3 +20,6 @@ pub mod receipt;
 pub mod request;
 pub mod statement;
 pub mod ticket;
+
+#[cfg(test)]
+mod tests;

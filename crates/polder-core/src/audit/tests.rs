@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::*;
 use crate::facts::{Certification, Fact, SignedFact, Vendor};
 use crate::ids::{IssuerId, ModelId};
 use crate::labels::{Action, DataClass, Language};
 use crate::placement::{Inputs, NO_CAPACITY, UNREACHABLE, Weights};
 use crate::policy::Cause;
 use crate::request::Request;
+use crate::tests::*;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree as _;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::canonical::hash;
-use crate::example::key;
+use crate::tests::key;
 
 const LOG: &str = "polder/paris";
 

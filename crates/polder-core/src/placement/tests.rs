@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
 use crate::labels::{DataClass, Purpose};
 use crate::request::Request;
+use crate::tests::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
 
 fn public() -> Request {
     request(DataClass::Public, &[Purpose::Finance])
