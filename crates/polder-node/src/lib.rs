@@ -14,6 +14,7 @@ pub mod keys;
 pub mod log;
 pub mod node;
 pub mod peers;
+pub mod policies;
 pub mod refusal;
 pub mod serve;
 pub mod shutdown;

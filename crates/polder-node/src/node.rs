@@ -93,7 +93,9 @@ impl Node {
             Some(factory) => {
                 let engine = engine(factory).await?;
                 let (members, schema) = (&config.members, Arc::clone(&schema));
-                Some(Arc::new(Factory::new(&keys.card, factory, members, schema, engine, log.clone())?))
+                let opened =
+                    Factory::new(&keys.card, factory, members, schema, engine, log.clone(), store.clone()).await?;
+                Some(Arc::new(opened))
             }
             None => None,
         };
@@ -138,7 +140,10 @@ impl Node {
     fn router(self: &Arc<Self>) -> Router {
         let mut router = api::router(Arc::clone(self))
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(|| async { "ok\n" }))
+            .route("/readyz", {
+                let node = Arc::clone(self);
+                get(move || async move { node.readiness() })
+            })
             .route("/log/checkpoint", {
                 let log = self.log.clone();
                 get(move || async move { log.checkpoint() })
@@ -150,6 +155,18 @@ impl Node {
         router.fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
     }
 
+    /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
+    fn readiness(&self) -> (StatusCode, &'static str) {
+        let hears = |home: &Arc<Home>| home.view.known().values().any(|known| known.gone.is_none());
+        if self.factory.as_ref().is_some_and(|factory| factory.engine().models().is_empty()) {
+            return (StatusCode::SERVICE_UNAVAILABLE, "no model can be served\n");
+        }
+        match self.home.as_ref().is_none_or(hears) {
+            true => (StatusCode::OK, "ok\n"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "no factory answers\n"),
+        }
+    }
+
     /// How the node is, for its operators.
     pub fn status(&self) -> Value {
         let home = self.home.as_ref().map(|home| {
@@ -159,8 +176,8 @@ impl Node {
                 "tenant": home.tenant,
                 "factories": known.len(),
                 "factories_up": known.values().filter(|known| known.gone.is_none()).count(),
-                "policy": policies.loaded.owner.digest(),
-                "baseline": policies.loaded.baseline.digest(),
+                "policy": policies.owner.digest(),
+                "baseline": policies.baseline.digest(),
                 "policy_problems": policies.refused,
             })
         });
@@ -174,7 +191,7 @@ impl Node {
                 .collect();
             json!({
                 "models": status.models, "backend": status.backend, "places": status.places,
-                "running": status.running, "model_problems": failures,
+                "running": status.running, "model_problems": failures, "terms_problem": factory.terms_problem(),
             })
         });
         json!({
@@ -200,10 +217,11 @@ impl Node {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        if let Some(factory) = &self.factory
-            && let Err(error) = factory.reload_terms()
-        {
-            problems.push(format!("{error}; the terms of before stay in force"));
+        if let Some(factory) = &self.factory {
+            match factory.reload_terms().await {
+                Ok(refused) => problems.extend(refused),
+                Err(error) => problems.push(error.to_string()),
+            }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
