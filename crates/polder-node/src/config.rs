@@ -41,7 +41,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A policy does not hold.
-    #[error("{0}{}", hint_of(.0))]
+    #[error("{_0}{hint}", hint = hint_of(_0))]
     Policy(#[from] polder_core::policy::PolicyError),
 }
 

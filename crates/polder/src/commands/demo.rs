@@ -155,9 +155,11 @@ async fn stay(
             )?;
             render::line("")?;
             render::line(&format!("Ready in {ready_ms} ms. Everything is under {}.", record.dir.display()))?;
-            render::line(
-                "In another terminal: polder ask \"What is Polder?\" --tenant bank; polder why last; polder kill paris",
-            )?;
+            let dir = if latest { String::new() } else { format!(" --dir {}", record.dir.display()) };
+            render::line("In another terminal:")?;
+            for command in ["ask \"What is Polder?\" --tenant bank", "why last", "kill paris"] {
+                render::line(&format!("  polder {command}{dir}"))?;
+            }
             render::line("Ctrl-C ends it.")?;
         }
     }
