@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use cedar_policy::{Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, PolicySet, Request};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::canonical::{Digest, hash};
 use crate::facts::{Claim, Evidence, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
 use crate::ids::NodeId;
 use crate::labels::{Closed as _, Country, Purpose};
 use crate::placement::{Outcome, Verdict};
-use crate::policy::{LABELS_POLICY, LayerKind};
+use crate::policy::{Cause, LABELS_POLICY, LayerKind};
 use crate::statement::v1::DecisionStatement;
 
 /// What an auditor holds beside the statement.
@@ -178,7 +178,7 @@ fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Pr
 
 /// The attributes that policies read, written out plainly from the facts.
 fn attributes(profile: &Profile) -> Value {
-    let mut attributes = json!({});
+    let mut attributes = Map::new();
     let claims = || profile.facts.values().map(|held| (&held.fact.claim, held.evidence));
     let classes = |evidence: Evidence| -> Value {
         Evidence::all().iter().filter(|c| **c <= evidence).map(|c| entity("Evidence", c.as_str())).collect()
@@ -186,10 +186,11 @@ fn attributes(profile: &Profile) -> Value {
     for (claim, evidence) in claims() {
         match claim {
             Claim::Site { country, .. } | Claim::Operator { country, .. } => {
-                attributes[claim.kind()] = json!({
+                let place = json!({
                     "country": entity("Country", country.as_str()),
                     "in_eu": country.in_eu(), "in_eea": country.in_eea(), "evidence": classes(evidence),
                 });
+                attributes.insert(claim.kind().to_owned(), place);
             }
             Claim::Control { owners } => {
                 let Some(operator) = profile.facts.get("operator") else { continue };
@@ -197,12 +198,13 @@ fn attributes(profile: &Profile) -> Value {
                 let mut chain: Vec<Country> = owners.iter().map(|owner| owner.country).collect();
                 chain.push(home);
                 let weaker = if operator.evidence < evidence { operator.evidence } else { evidence };
-                attributes["control"] = json!({
+                let control = json!({
                     "countries": chain.iter().map(|country| entity("Country", country.as_str())).collect::<Value>(),
                     "in_eu": !chain.iter().any(|country| !country.in_eu()),
                     "in_eea": !chain.iter().any(|country| !country.in_eea()),
                     "evidence": classes(weaker),
                 });
+                attributes.insert("control".to_owned(), control);
             }
             Claim::Chip { .. } | Claim::Certification { .. } | Claim::Clearance { .. } => {}
         }
@@ -217,9 +219,11 @@ fn attributes(profile: &Profile) -> Value {
             };
             chips.iter().filter_map(one).collect()
         };
-        attributes["chips"] = json!({"vendors": pick(true), "origins": pick(false), "evidence": classes(weakest)});
+        let chips = json!({"vendors": pick(true), "origins": pick(false), "evidence": classes(weakest)});
+        attributes.insert("chips".to_owned(), chips);
     }
     for kind in ["certifications", "clearances"] {
+        let mut grades = Map::new();
         for (grade, least) in [("declared", Evidence::C), ("attested", Evidence::B), ("measured", Evidence::A)] {
             let one = |(claim, evidence): (&Claim, Evidence)| match claim {
                 _ if evidence < least || claim.kind() != kind => None,
@@ -227,10 +231,11 @@ fn attributes(profile: &Profile) -> Value {
                 Claim::Clearance { country } => Some(entity("Country", country.as_str())),
                 _ => None,
             };
-            attributes[kind][grade] = claims().filter_map(one).collect();
+            grades.insert(grade.to_owned(), claims().filter_map(one).collect());
         }
+        attributes.insert(kind.to_owned(), Value::Object(grades));
     }
-    attributes
+    Value::Object(attributes)
 }
 
 fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
@@ -252,7 +257,14 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
     if statement.factory != best.map(|verdict| verdict.factory.clone()) {
         found.push("the chosen factory is not the best of those admitted".to_owned());
     }
-    if (statement.outcome == Outcome::Placed) != best.is_some() {
+    let full = |cause: &Cause| (cause.layer, cause.rule.as_str()) == (LayerKind::Availability, "no-capacity");
+    let only_full = |verdict: &&Verdict| !verdict.causes.iter().any(|cause| !full(cause));
+    let expected = match (best, statement.verdicts.iter().find(only_full)) {
+        (Some(_), _) => Outcome::Placed,
+        (None, Some(_)) => Outcome::NoCapacity,
+        (None, None) => Outcome::Refused,
+    };
+    if statement.outcome != expected {
         found.push("the outcome does not follow from the verdicts".to_owned());
     }
 }

@@ -346,38 +346,14 @@ impl Closed for Vendor {
     fn all() -> Vec<Self> {
         use Vendor::*;
         vec![
-            Amd,
-            Axelera,
-            Cerebras,
-            Google,
-            Graphcore,
-            Huawei,
-            Intel,
-            Nvidia,
-            Openchip,
-            Qualcomm,
-            Sipearl,
-            Tenstorrent,
-            Vsora,
-            Other,
+            Amd, Axelera, Cerebras, Google, Graphcore, Huawei, Intel, Nvidia, Openchip, Qualcomm, Sipearl, Tenstorrent,
+            Vsora, Other,
         ]
     }
     fn as_str(&self) -> &'static str {
         const NAMES: &[&str] = &[
-            "amd",
-            "axelera",
-            "cerebras",
-            "google",
-            "graphcore",
-            "huawei",
-            "intel",
-            "nvidia",
-            "openchip",
-            "qualcomm",
-            "sipearl",
-            "tenstorrent",
-            "vsora",
-            "other",
+            "amd", "axelera", "cerebras", "google", "graphcore", "huawei", "intel", "nvidia", "openchip", "qualcomm",
+            "sipearl", "tenstorrent", "vsora", "other",
         ];
         NAMES.get(*self as usize).copied().unwrap_or("other")
     }

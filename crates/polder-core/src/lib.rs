@@ -7,6 +7,8 @@
 
 pub mod audit;
 pub mod canonical;
+#[cfg(test)]
+mod example;
 pub mod facts;
 pub mod ids;
 pub mod keys;

@@ -165,7 +165,9 @@ pub fn decide(snapshot: &Snapshot, request: &Request, excluded: &BTreeMap<NodeId
         .collect();
     let admitted = verdicts.iter().filter(|verdict| verdict.causes.is_empty());
     let chosen = admitted.min_by_key(|verdict| (verdict.score, &verdict.factory)).map(|v| v.factory.clone());
-    let only_full = |v: &Verdict| v.causes.iter().all(|cause| cause.rule == NO_CAPACITY);
+    // An owner may call a rule `no-capacity`, too; only the built-in cause means that waiting helps.
+    let full = |cause: &Cause| cause.layer == LayerKind::Availability && cause.rule == NO_CAPACITY;
+    let only_full = |v: &Verdict| v.causes.iter().all(full);
     let outcome = match chosen {
         Some(_) => Outcome::Placed,
         None if verdicts.iter().any(only_full) => Outcome::NoCapacity,

@@ -22,6 +22,7 @@ pub mod v1 {
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(tag = "statement")]
+    #[allow(clippy::large_enum_variant)] // One statement at a time is held, never many.
     pub enum Statement {
         /// A home decided.
         #[serde(rename = "polder/decision/v1")]

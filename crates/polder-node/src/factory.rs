@@ -163,11 +163,11 @@ impl Factory {
 
     /// Everything that must hold before the engine hears of a request.
     fn admit(&self, home: &NodeId, envelope: &Envelope) -> Result<(Work, Digest, Place), Frame> {
-        let refused = |rule: &str, reason: String| {
-            Frame::Refused(vec![Cause::built_in(LayerKind::Terms, rule, reason)])
-        };
+        let refused =
+            |rule: &str, reason: String| Frame::Refused(vec![Cause::built_in(LayerKind::Terms, rule, reason)]);
         let ticket = &envelope.ticket;
-        let authority = self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
+        let authority =
+            self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
         let now = now_ms();
         let capability = envelope.capability.check(home, authority, &self.node, now);
         capability.map_err(|e| refused("capability", e.to_string()))?;

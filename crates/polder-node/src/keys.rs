@@ -47,7 +47,8 @@ impl NodeKeys {
 
     /// The secret key of a role. Every role has one: the map is filled from [`ROLES`].
     pub fn key(&self, role: Role) -> Result<&SigningKey, KeyError> {
-        let missing = || KeyError { path: PathBuf::from(format!("{role:?}.key").to_lowercase()), message: "missing".into() };
+        let missing =
+            || KeyError { path: PathBuf::from(format!("{role:?}.key").to_lowercase()), message: "missing".into() };
         self.keys.get(&role).ok_or_else(missing)
     }
 }

@@ -15,6 +15,7 @@ use polder_core::keys::Role;
 use polder_core::policy::PolicySchema;
 use serde_json::{Value, json};
 
+use crate::api;
 use crate::clock::now_ms;
 use crate::config::{Config, EngineConfig, FactoryConfig};
 use crate::engine::embedded::Embedded;
@@ -30,7 +31,6 @@ use crate::serve;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::upstream::Upstream;
-use crate::api;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -87,7 +87,8 @@ impl Node {
         let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
         let store = Store::open(&state.join("node.db")).await?;
         let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
-        let schema = Arc::new(PolicySchema::new().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
+        let schema =
+            Arc::new(PolicySchema::new().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
         let factory = match &config.factory {
             Some(factory) => {
                 let engine = engine(factory).await?;

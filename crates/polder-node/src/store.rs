@@ -162,7 +162,8 @@ impl Store {
 
     /// The last file name and text of a layer that could be used.
     pub async fn kept_policy(&self, layer: &str) -> Result<Option<(String, String)>, StoreError> {
-        let row = sqlx::query("SELECT file, text FROM policy WHERE layer = ?").bind(layer).fetch_optional(&self.pool).await?;
+        let row =
+            sqlx::query("SELECT file, text FROM policy WHERE layer = ?").bind(layer).fetch_optional(&self.pool).await?;
         Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
@@ -174,15 +175,17 @@ impl Store {
 
 async fn insert(connection: &mut SqliteConnection, place: u64, leaf: &Leaf) -> Result<(), StoreError> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    sqlx::query("INSERT INTO leaf (place, kind, decision, at_ms, salt, statement, commitment) VALUES (?, ?, ?, ?, ?, ?, ?)")
-        .bind(signed(place))
-        .bind(leaf.kind)
-        .bind(&leaf.decision)
-        .bind(signed(leaf.at_ms))
-        .bind(leaf.salt.as_slice())
-        .bind(&leaf.statement)
-        .bind(leaf.commitment.0.as_slice())
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO leaf (place, kind, decision, at_ms, salt, statement, commitment) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(signed(place))
+    .bind(leaf.kind)
+    .bind(&leaf.decision)
+    .bind(signed(leaf.at_ms))
+    .bind(leaf.salt.as_slice())
+    .bind(&leaf.statement)
+    .bind(leaf.commitment.0.as_slice())
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Requests are written anew from typed values, and so are answers: no header and no byte of framing passes through. The key goes
 //! to the configured origin and nowhere else; redirects are not followed. Starting or stopping the engine is absent.
 
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +21,8 @@ use tokio::time::timeout;
 
 use crate::config::UpstreamConfig;
 use crate::inference::{
-    ChatRequest, Delta, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, Event, EventStream, ModelInfo, Usage,
+    ChatRequest, Delta, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, Event, EventStream, ModelInfo,
+    Usage,
 };
 
 /// How often the engine is asked what it serves.
@@ -142,7 +143,9 @@ async fn refusal(response: http::Response<Incoming>) -> EngineError {
             parameter: text("param").unwrap_or_else(|| "request".to_owned()),
             reason: text("message").unwrap_or_else(|| format!("was refused by the engine with status {status}")),
         },
-        StatusCode::NOT_FOUND => EngineError::UnknownModel { model: text("param").unwrap_or_else(|| "model".to_owned()) },
+        StatusCode::NOT_FOUND => {
+            EngineError::UnknownModel { model: text("param").unwrap_or_else(|| "model".to_owned()) }
+        }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => EngineError::Busy { retry_after_s: 2 },
         _ => failed(format!("the engine answered with status {status}")),
     }
@@ -292,8 +295,8 @@ impl Reading {
             self.finished = true;
             return Ok(());
         }
-        let chunk: Chunk =
-            serde_json::from_slice(data).map_err(|e| failed(format!("an event of the engine is not understood: {e}")))?;
+        let chunk: Chunk = serde_json::from_slice(data)
+            .map_err(|e| failed(format!("an event of the engine is not understood: {e}")))?;
         if chunk.error.is_some() {
             return Err(failed("the engine stopped with an error"));
         }

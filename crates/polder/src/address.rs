@@ -68,7 +68,8 @@ pub struct ProjectRecord {
 pub fn demo_base() -> Result<PathBuf, Failure> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
-    let base = base.ok_or_else(|| Failure::new("neither XDG_STATE_HOME nor HOME is set").hint("name a folder with `--dir`"))?;
+    let base =
+        base.ok_or_else(|| Failure::new("neither XDG_STATE_HOME nor HOME is set").hint("name a folder with `--dir`"))?;
     Ok(base.join("polder"))
 }
 
@@ -108,7 +109,9 @@ impl DemoRecord {
             Some(name) => self.tenants.iter().find(|one| one.tenant.as_str() == name),
             None => self.tenants.first(),
         };
-        found.ok_or_else(|| Failure::new(format!("no tenant `{}`", name.unwrap_or("at all"))).hint(format!("tenants: {}", names())))
+        found.ok_or_else(|| {
+            Failure::new(format!("no tenant `{}`", name.unwrap_or("at all"))).hint(format!("tenants: {}", names()))
+        })
     }
 
     /// A node by its name.

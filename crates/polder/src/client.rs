@@ -105,7 +105,8 @@ impl Client {
             source = inner.source();
         }
         let node = if self.base.ends_with(".invalid") { "the node" } else { &self.base };
-        Failure::new(format!("{node} does not answer: {reason}")).hint("is it running? `polder status` shows the demo's nodes")
+        Failure::new(format!("{node} does not answer: {reason}"))
+            .hint("is it running? `polder status` shows the demo's nodes")
     }
 }
 

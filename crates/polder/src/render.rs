@@ -15,7 +15,9 @@ pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// Prints a line of data. A reader that has gone away, such as `head`, is no failure.
 pub fn line(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(format!("cannot print: {error}"))),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot print: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -29,8 +31,10 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
         }
     }
     let format = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> =
-            cells.zip(&widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count()))).collect();
+        let padded: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     line(&bold(&format(&mut heading.iter().copied())))?;

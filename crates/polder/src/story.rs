@@ -171,12 +171,18 @@ impl Story {
         let mut lines = Vec::new();
         match (&self.factory, self.status.as_str()) {
             (Some(factory), _) => lines.push(format!("placed in {}", render::bold(factory))),
-            (None, "no-capacity") => lines.push(format!("{}: every factory that may run it is full", render::bold("no capacity"))),
+            (None, "no-capacity") => {
+                lines.push(format!("{}: every factory that may run it is full", render::bold("no capacity")))
+            }
             (None, _) => lines.push(format!("{}: no factory may run it", render::bold("refused"))),
         }
         let mut by_rule: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for refusal in &self.refusals {
-            let reason = if refusal.rule == polder_core::placement::UNREACHABLE { "it does not answer" } else { &refusal.reason };
+            let reason = if refusal.rule == polder_core::placement::UNREACHABLE {
+                "it does not answer"
+            } else {
+                &refusal.reason
+            };
             by_rule.entry((&refusal.rule, reason)).or_default().push(&refusal.factory);
         }
         for ((rule, reason), factories) in by_rule {

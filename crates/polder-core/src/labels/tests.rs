@@ -41,7 +41,7 @@ fn class_moves_upwards_only() {
 fn sources_are_intersected() {
     let finance = Asked { purposes: Some([Purpose::Finance].into()), ..Asked::default() };
     let research = Asked { purposes: Some([Purpose::Research].into()), ..Asked::default() };
-    assert_eq!(project().narrow_all(&[finance.clone()]).unwrap().purposes, [Purpose::Finance].into());
+    assert_eq!(project().narrow_all(std::slice::from_ref(&finance)).unwrap().purposes, [Purpose::Finance].into());
     assert!(matches!(project().narrow_all(&[finance, research]), Err(LabelError::Empty { .. })));
     let foreign = Asked { purposes: Some([Purpose::Defence].into()), ..Asked::default() };
     assert!(matches!(project().narrow_all(&[foreign]), Err(LabelError::Widens { .. })));

@@ -61,8 +61,15 @@ impl Column {
         &self.entities
     }
 
-    /// The facts behind one attribute, or the lack of them.
+    /// The facts behind one attribute, or the lack of them. Control is made of the operator and its owners, so both stand there.
     pub(super) fn read(&self, kind: &str) -> Vec<FactRead> {
+        match kind {
+            "control" => [self.read_one("operator"), self.read_one("control")].concat(),
+            _ => self.read_one(kind),
+        }
+    }
+
+    fn read_one(&self, kind: &str) -> Vec<FactRead> {
         let found: Vec<FactRead> = self.profile.of_kind(kind).map(read).collect();
         if !found.is_empty() {
             return found;

@@ -65,20 +65,24 @@ impl Layer {
         }
         let mut rules = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for policy in set.policies() {
+        let mut policies: Vec<&Policy> = set.policies().collect();
+        policies.sort_by_key(|policy| number(policy));
+        for policy in policies {
             if policy.effect() == Effect::Permit {
                 source.check_permit(policy)?;
                 continue;
             }
             let rule = source.rule(policy)?;
             if !seen.insert(rule.id.clone()) {
-                return Err(source.at_line(rule.line, &format!("the rule id `{}` is used twice", rule.id)));
+                let line = source.lines_of_id(&rule.id).last().unwrap_or(rule.line);
+                return Err(source.at_line(line, &format!("the rule id `{}` is used twice", rule.id)));
             }
             rules.insert(policy.id().to_string(), rule);
         }
         let report = Validator::new(schema.schema.clone()).validate(&set, ValidationMode::Strict);
-        if let Some(error) = report.validation_errors().min_by_key(|error| error.to_string()) {
-            return Err(source.of_validation(&DetailedError::from(error)));
+        let errors = report.validation_errors().map(|error| source.of_validation(&DetailedError::from(error)));
+        if let Some(error) = errors.min_by_key(|error| (error.line, error.column, error.message.clone())) {
+            return Err(error);
         }
         Ok(Self { kind, file: file.to_owned(), digest: hash("polder/policy/v1", &[text.as_bytes()]), set, rules })
     }
@@ -128,7 +132,10 @@ impl Layer {
 
     fn cause(&self, rule: &Rule, column: &Column) -> Cause {
         let clause = (self.kind != LayerKind::Labels).then(|| Clause { file: self.file.clone(), line: rule.line });
-        let facts: Vec<FactRead> = rule.reads.iter().flat_map(|kind| column.read(kind)).collect();
+        // What is read of control names the operator already.
+        let twice = |kind: &String| kind == "operator" && rule.reads.contains("control");
+        let facts: Vec<FactRead> =
+            rule.reads.iter().filter(|kind| !twice(kind)).flat_map(|kind| column.read(kind)).collect();
         Cause { layer: self.kind, rule: rule.id.clone(), reason: rule.reason.clone(), clause, facts }
     }
 }
@@ -172,24 +179,40 @@ impl Source<'_> {
 
     /// Policies carry no position; the n-th one (`policy0`, `policy1` …) begins at the n-th `permit` or `forbid`.
     fn offset_of_policy(&self, policy: &Policy) -> usize {
-        let number = policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0);
         let mut offsets = Vec::new();
-        let mut start = 0;
-        for line in self.text.split_inclusive('\n') {
-            let code = line.trim_start();
-            let indent = line.len() - code.len();
-            if ["permit", "forbid"].iter().any(|word| code.starts_with(word)) {
-                offsets.push(start + indent);
+        let (mut quoted, mut escaped, mut comment) = (false, false, false);
+        for (at, c) in self.text.char_indices() {
+            let rest = self.text.get(at..).unwrap_or_default();
+            match c {
+                '\n' => comment = false,
+                _ if comment => {}
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                _ if quoted => {}
+                '/' if rest.starts_with("//") => comment = true,
+                'p' | 'f' => {
+                    let after = rest.strip_prefix("permit").or_else(|| rest.strip_prefix("forbid"));
+                    if after.is_some_and(|after| after.trim_start().starts_with('(')) {
+                        offsets.push(at);
+                    }
+                }
+                _ => {}
             }
-            start += line.len();
         }
-        offsets.get::<usize>(number).copied().unwrap_or(0)
+        offsets.get::<usize>(number(policy)).copied().unwrap_or(0)
     }
 
     fn line_of_id(&self, id: &str) -> u32 {
+        self.lines_of_id(id).next().unwrap_or(1)
+    }
+
+    fn lines_of_id(&self, id: &str) -> impl Iterator<Item = u32> {
         let mark = format!("@id(\"{id}\")");
-        let mut lines = (1..).zip(self.text.lines());
-        lines.find(|(_, line)| !line.trim_start().starts_with("//") && line.contains(&mark)).map_or(1, |(n, _)| n)
+        let lines = (1..).zip(self.text.lines());
+        lines
+            .filter(move |(_, line)| !line.trim_start().starts_with("//") && line.contains(&mark))
+            .map(|(number, _)| number)
     }
 
     fn of_parse(&self, error: &DetailedError) -> PolicyError {
@@ -223,6 +246,11 @@ impl Source<'_> {
     fn at_line(&self, line: u32, message: &str) -> PolicyError {
         PolicyError { line, ..self.at(0, message, None) }
     }
+}
+
+/// A policy's place in its file, from 0: Cedar calls the policies `policy0`, `policy1` …
+fn number(policy: &Policy) -> usize {
+    policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0)
 }
 
 /// The attributes of `resource` that a policy in Cedar's JSON form reads or asks for.

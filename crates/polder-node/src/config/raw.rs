@@ -11,7 +11,9 @@ use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
 use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text};
+use super::{
+    ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text,
+};
 
 /// A node's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -164,7 +166,9 @@ impl Factory {
                 },
             }),
             None if self.models.is_empty() => {
-                return Err(content("a factory needs models: add `[factory.models]` or `[factory.upstream]`".to_owned()));
+                return Err(content(
+                    "a factory needs models: add `[factory.models]` or `[factory.upstream]`".to_owned(),
+                ));
             }
             None => EngineConfig::Embedded(self.models.into_iter().map(|(id, path)| (id, folder.join(path))).collect()),
         };

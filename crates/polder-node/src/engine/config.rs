@@ -20,12 +20,7 @@ pub(crate) enum RopeScaling {
     /// Every frequency is divided by one factor.
     Linear(f64),
     /// Llama 3's scheme: low frequencies are divided, high ones kept, those between blended.
-    Llama3 {
-        factor: f64,
-        low: f64,
-        high: f64,
-        original: f64,
-    },
+    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
     /// One divisor for each frequency, as GGUF's `rope_freqs` tensor gives them.
     Factors(Vec<f32>),
 }
@@ -121,8 +116,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<FolderModel, EngineError> {
     let raw: Raw = parse(&path, &value)?;
     let architecture = raw.architectures.first().map_or("", String::as_str);
     match (architecture, raw.model_type.as_str()) {
-        ("LlamaForCausalLM" | "MistralForCausalLM" | "Qwen2ForCausalLM", _)
-        | ("", "llama" | "mistral" | "qwen2") => {
+        ("LlamaForCausalLM" | "MistralForCausalLM" | "Qwen2ForCausalLM", _) | ("", "llama" | "mistral" | "qwen2") => {
             let mut config = decoder(&path, parse(&path, &value)?)?;
             let generation = folder.join("generation_config.json");
             if generation.is_file() {
@@ -140,10 +134,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<FolderModel, EngineError> {
         }
         _ => Err(model_file(
             &path,
-            format!(
-                "architecture `{architecture}` (model_type `{}`) is not supported",
-                raw.model_type
-            ),
+            format!("architecture `{architecture}` (model_type `{}`) is not supported", raw.model_type),
         )),
     }
 }
@@ -156,10 +147,8 @@ fn decoder(path: &Path, raw: RawDecoder) -> Result<DecoderConfig, EngineError> {
     if let Some(act) = raw.hidden_act.as_deref().filter(|act| *act != "silu") {
         return Err(model_file(path, format!("hidden_act `{act}` is not supported")));
     }
-    let rope_theta = raw
-        .rope_theta
-        .or_else(|| raw.rope_scaling.as_ref().and_then(|r| r.rope_theta))
-        .unwrap_or(10_000.0);
+    let rope_theta =
+        raw.rope_theta.or_else(|| raw.rope_scaling.as_ref().and_then(|r| r.rope_theta)).unwrap_or(10_000.0);
     let config = DecoderConfig {
         hidden: raw.hidden_size,
         intermediate: raw.intermediate_size,
@@ -167,18 +156,14 @@ fn decoder(path: &Path, raw: RawDecoder) -> Result<DecoderConfig, EngineError> {
         layers: raw.num_hidden_layers,
         heads: raw.num_attention_heads,
         kv_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
-        head_dim: raw
-            .head_dim
-            .unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
+        head_dim: raw.head_dim.unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
         norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
         rope_theta,
         rope_scaling: rope_scaling(path, raw.rope_scaling)?,
         rope_interleaved: false,
         context: raw.max_position_embeddings,
         tied: raw.tie_word_embeddings.unwrap_or(false),
-        sliding_window: raw
-            .sliding_window
-            .filter(|_| raw.use_sliding_window.unwrap_or(true)),
+        sliding_window: raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(true)),
         eos: raw.eos_token_id.map(Ids::into_vec).unwrap_or_default(),
     };
     config.check().map_err(|reason| model_file(path, reason))?;
@@ -201,15 +186,9 @@ fn rope_scaling(path: &Path, raw: Option<RawRope>) -> Result<RopeScaling, Engine
             factor: need("factor", raw.factor)?,
             low: need("low_freq_factor", raw.low_freq_factor)?,
             high: need("high_freq_factor", raw.high_freq_factor)?,
-            original: need(
-                "original_max_position_embeddings",
-                raw.original_max_position_embeddings,
-            )?,
+            original: need("original_max_position_embeddings", raw.original_max_position_embeddings)?,
         }),
-        Some(other) => Err(model_file(
-            path,
-            format!("rope_scaling of type `{other}` is not supported"),
-        )),
+        Some(other) => Err(model_file(path, format!("rope_scaling of type `{other}` is not supported"))),
     }
 }
 
@@ -235,10 +214,7 @@ impl DecoderConfig {
             }
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(format!(
-                "{} attention heads cannot share {} key-value heads",
-                self.heads, self.kv_heads
-            ));
+            return Err(format!("{} attention heads cannot share {} key-value heads", self.heads, self.kv_heads));
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(format!("`head_dim` {} is odd", self.head_dim));
@@ -264,9 +240,7 @@ fn scaled(plain: f64, i: usize, scaling: &RopeScaling) -> f64 {
     match scaling {
         RopeScaling::None => plain,
         RopeScaling::Linear(factor) => plain / factor,
-        RopeScaling::Factors(factors) => {
-            plain / f64::from(factors.get(i).copied().unwrap_or(1.0))
-        }
+        RopeScaling::Factors(factors) => plain / f64::from(factors.get(i).copied().unwrap_or(1.0)),
         RopeScaling::Llama3 { factor, low, high, original } => {
             let turns = original * plain / (2.0 * std::f64::consts::PI);
             if turns < *low {
@@ -281,10 +255,7 @@ fn scaled(plain: f64, i: usize, scaling: &RopeScaling) -> f64 {
     }
 }
 
-fn encoder(
-    path: &Path,
-    config: &candle_transformers::models::bert::Config,
-) -> Result<(), EngineError> {
+fn encoder(path: &Path, config: &candle_transformers::models::bert::Config) -> Result<(), EngineError> {
     let sizes = [
         ("hidden_size", config.hidden_size),
         ("intermediate_size", config.intermediate_size),

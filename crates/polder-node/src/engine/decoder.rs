@@ -5,7 +5,7 @@
 //! several requests into one pass, and gradients.
 
 use candle_core::quantized::QMatMul;
-use candle_core::{D, Device, Module, Result, Tensor};
+use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::kv_cache::KvCache;
 
 use super::config::DecoderConfig;
@@ -64,13 +64,6 @@ pub(crate) struct Cache {
     tokens: usize,
 }
 
-impl Cache {
-    /// Tokens read so far.
-    pub(crate) fn tokens(&self) -> usize {
-        self.tokens
-    }
-}
-
 /// A decoder's weights.
 pub(crate) struct Decoder {
     config: DecoderConfig,
@@ -83,28 +76,17 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Takes the weights that `config` needs.
-    pub(crate) fn load(
-        config: DecoderConfig,
-        tensors: &mut dyn Tensors,
-    ) -> std::result::Result<Self, EngineError> {
+    pub(crate) fn load(config: DecoderConfig, tensors: &mut dyn Tensors) -> std::result::Result<Self, EngineError> {
         let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let embedding = tensors.table("model.embed_tokens.weight", vocabulary, hidden)?;
-        let layers = (0..config.layers)
-            .map(|i| load_layer(&config, i, tensors))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let layers =
+            (0..config.layers).map(|i| load_layer(&config, i, tensors)).collect::<std::result::Result<Vec<_>, _>>()?;
         let norm = tensors.vector("model.norm.weight", hidden)?;
         let head = match config.tied {
             true => tensors.tied_head(&embedding)?,
             false => tensors.matrix("lm_head.weight", vocabulary, hidden)?,
         };
-        Ok(Self {
-            frequencies: config.rope_frequencies(),
-            config,
-            embedding,
-            layers,
-            norm,
-            head,
-        })
+        Ok(Self { frequencies: config.rope_frequencies(), config, embedding, layers, norm, head })
     }
 
     /// The numbers that the model was loaded with.
@@ -114,12 +96,7 @@ impl Decoder {
 
     /// An empty cache.
     pub(crate) fn cache(&self) -> Cache {
-        Cache {
-            layers: (0..self.layers.len())
-                .map(|_| KvCache::new(1, CACHE_STEP_TOKENS))
-                .collect(),
-            tokens: 0,
-        }
+        Cache { layers: (0..self.layers.len()).map(|_| KvCache::new(1, CACHE_STEP_TOKENS)).collect(), tokens: 0 }
     }
 
     /// Reads more tokens; gives the last hidden state of each, `[tokens, hidden]`.
@@ -157,11 +134,7 @@ impl Decoder {
     ) -> Result<Tensor> {
         let DecoderConfig { heads, kv_heads, head_dim, .. } = self.config;
         let tokens = x.dim(0)?;
-        let split = |y: Tensor, heads: usize| {
-            y.reshape((1, tokens, heads, head_dim))?
-                .transpose(1, 2)?
-                .contiguous()
-        };
+        let split = |y: Tensor, heads: usize| y.reshape((1, tokens, heads, head_dim))?.transpose(1, 2)?.contiguous();
         let rotate = |y: &Tensor| match self.config.rope_interleaved {
             true => candle_nn::rotary_emb::rope_i(y, cos, sin),
             false => candle_nn::rotary_emb::rope(y, cos, sin),
@@ -174,14 +147,9 @@ impl Decoder {
         // Query heads that share a key head become rows of one product: nothing is repeated.
         let rows = heads / kv_heads * tokens;
         let query = (query * (1.0 / (head_dim as f64).sqrt()))?;
-        let mut scores = query
-            .reshape((kv_heads, rows, head_dim))?
-            .matmul(&key.transpose(1, 2)?)?;
+        let mut scores = query.reshape((kv_heads, rows, head_dim))?.matmul(&key.transpose(1, 2)?)?;
         if let Some(mask) = mask {
-            scores = scores
-                .reshape((heads, tokens, seen))?
-                .broadcast_add(mask)?
-                .reshape((kv_heads, rows, seen))?;
+            scores = scores.reshape((heads, tokens, seen))?.broadcast_add(mask)?.reshape((kv_heads, rows, seen))?;
         }
         let mixed = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&value)?;
         let joined = mixed
@@ -197,14 +165,11 @@ impl Decoder {
     /// They are computed when needed: a table for a long context costs more memory than the
     /// small models' weights, and a step needs one row of it.
     fn rotation(&self, begin: usize, count: usize) -> Result<(Tensor, Tensor)> {
-        let angles = (begin..begin + count)
-            .flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f));
+        let angles =
+            (begin..begin + count).flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f));
         let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(f32::sin_cos).unzip();
         let shape = (count, self.frequencies.len());
-        Ok((
-            Tensor::from_vec(cos, shape, &Device::Cpu)?,
-            Tensor::from_vec(sin, shape, &Device::Cpu)?,
-        ))
+        Ok((Tensor::from_vec(cos, shape, &Device::Cpu)?, Tensor::from_vec(sin, shape, &Device::Cpu)?))
     }
 
     /// Minus infinity where a token must not look: ahead, or further back than the window.
@@ -224,23 +189,11 @@ impl Decoder {
             .collect();
         Tensor::from_vec(mask, (count, seen), &Device::Cpu).map(Some)
     }
-
-    /// The mean of the last hidden states, for embeddings.
-    pub(crate) fn mean(&self, hidden: &Tensor) -> Result<Vec<f32>> {
-        hidden.mean(D::Minus2)?.to_vec1()
-    }
 }
 
-fn load_layer(
-    config: &DecoderConfig,
-    i: usize,
-    tensors: &mut dyn Tensors,
-) -> std::result::Result<Layer, EngineError> {
+fn load_layer(config: &DecoderConfig, i: usize, tensors: &mut dyn Tensors) -> std::result::Result<Layer, EngineError> {
     let (hidden, intermediate) = (config.hidden, config.intermediate);
-    let (queries, keys) = (
-        config.heads * config.head_dim,
-        config.kv_heads * config.head_dim,
-    );
+    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let at = |name: &str| format!("model.layers.{i}.{name}");
     Ok(Layer {
         attention_norm: tensors.vector(&at("input_layernorm.weight"), hidden)?,

@@ -16,8 +16,7 @@ use super::model::{Model, invalid};
 use super::parameters::Parameters;
 use super::places::{EngineLimits, Places, failed, guarded};
 use crate::inference::{
-    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream,
-    ModelInfo,
+    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ModelInfo,
 };
 
 /// Steps that may wait for a slow listener before generation pauses.
@@ -54,18 +53,11 @@ impl Embedded {
                 Err(error) => failures.push((source.id.clone(), error)),
             }
         }
-        Self {
-            models,
-            failures,
-            places: Arc::new(Places::new(limits)),
-        }
+        Self { models, failures, places: Arc::new(Places::new(limits)) }
     }
 
     fn model(&self, id: &str) -> Result<Arc<Model>, EngineError> {
-        self.models
-            .get(id)
-            .cloned()
-            .ok_or_else(|| EngineError::UnknownModel { model: id.into() })
+        self.models.get(id).cloned().ok_or_else(|| EngineError::UnknownModel { model: id.into() })
     }
 
     async fn answer(&self, request: ChatRequest) -> Result<EventStream, EngineError> {
@@ -77,12 +69,7 @@ impl Embedded {
         let admission = self.places.admit()?;
         let generation = blocking(move || {
             let (prompt, limit) = model.prompt(&request.messages, &parameters)?;
-            Ok(Generation {
-                model,
-                prompt,
-                limit,
-                parameters,
-            })
+            Ok(Generation { model, prompt, limit, parameters })
         })
         .await??;
         let place = self.places.turn(admission).await?;
@@ -95,20 +82,14 @@ impl Embedded {
             }
         });
         // Waiting for the first step lets what fails at once fail the request itself.
-        let first = steps
-            .recv()
-            .await
-            .ok_or_else(|| failed("the answer broke off"))??;
-        Ok(Box::pin(stream::unfold(
-            (Some(Ok(first)), steps),
-            |(first, mut steps)| async move {
-                let step = match first {
-                    Some(step) => Some(step),
-                    None => steps.recv().await,
-                };
-                step.map(|step| (step, (None, steps)))
-            },
-        )))
+        let first = steps.recv().await.ok_or_else(|| failed("the answer broke off"))??;
+        Ok(Box::pin(stream::unfold((Some(Ok(first)), steps), |(first, mut steps)| async move {
+            let step = match first {
+                Some(step) => Some(step),
+                None => steps.recv().await,
+            };
+            step.map(|step| (step, (None, steps)))
+        })))
     }
 
     async fn vectors(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
@@ -127,18 +108,12 @@ impl Embedded {
             let result = places.compute(work).flatten();
             let _ = sender.send(result);
         });
-        receiver
-            .await
-            .map_err(|_| failed("the embedding broke off"))?
+        receiver.await.map_err(|_| failed("the embedding broke off"))?
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(move || guarded(work))
-        .await
-        .map_err(|_| failed("the work broke off"))?
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(move || guarded(work)).await.map_err(|_| failed("the work broke off"))?
 }
 
 impl Engine for Embedded {
@@ -162,4 +137,3 @@ impl Engine for Embedded {
         Box::pin(self.vectors(request))
     }
 }
-

@@ -26,28 +26,19 @@ const TEXT_BYTES_MAX: u64 = 256 << 20;
 
 /// An error about a model's file.
 pub(crate) fn model_file(path: &Path, reason: impl Into<String>) -> EngineError {
-    EngineError::ModelFile {
-        file: path.display().to_string(),
-        reason: reason.into(),
-    }
+    EngineError::ModelFile { file: path.display().to_string(), reason: reason.into() }
 }
 
 /// An error about one tensor of a model's file.
 pub(crate) fn model_tensor(path: &Path, tensor: &str, reason: impl Into<String>) -> EngineError {
-    EngineError::ModelFile {
-        file: format!("{}, tensor {tensor}", path.display()),
-        reason: reason.into(),
-    }
+    EngineError::ModelFile { file: format!("{}, tensor {tensor}", path.display()), reason: reason.into() }
 }
 
 /// Reads a text file of bounded size.
 pub(crate) fn read_text(path: &Path) -> Result<String, EngineError> {
     let file = File::open(path).map_err(|e| model_file(path, e.to_string()))?;
     let mut text = String::new();
-    let read = file
-        .take(TEXT_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|e| model_file(path, e.to_string()))?;
+    let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| model_file(path, e.to_string()))?;
     if read as u64 > TEXT_BYTES_MAX {
         return Err(model_file(path, format!("is longer than {TEXT_BYTES_MAX} bytes")));
     }
@@ -56,8 +47,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, EngineError> {
 
 /// Reads a JSON file of bounded size.
 pub(crate) fn read_json(path: &Path) -> Result<Value, EngineError> {
-    serde_json::from_str(&read_text(path)?)
-        .map_err(|e| model_file(path, format!("is not valid JSON: {e}")))
+    serde_json::from_str(&read_text(path)?).map_err(|e| model_file(path, format!("is not valid JSON: {e}")))
 }
 
 /// The files that a model's digest covers, by name.

@@ -85,10 +85,7 @@ impl Generation {
             hidden = decoder.forward(&[id], &mut cache).map_err(failed)?;
         };
         self.finish(steps, reason, &mut detokenizer, &mut filter)?;
-        let usage = Usage {
-            prompt_tokens: self.prompt.len() as u64,
-            completion_tokens: made as u64,
-        };
+        let usage = Usage { prompt_tokens: self.prompt.len() as u64, completion_tokens: made as u64 };
         Ok(send(steps, Event::Usage(usage))?)
     }
 
@@ -105,21 +102,15 @@ impl Generation {
             send_text(steps, filter.finish())?;
         }
         let reason = if met { "stop" } else { reason };
-        Ok(send(
-            steps,
-            Event::Finish {
-                choice: 0,
-                reason: reason.into(),
-            },
-        )?)
+        Ok(send(steps, Event::Finish { choice: 0, reason: reason.into() })?)
     }
 
     fn sampler(&self) -> Result<Sampler, EngineError> {
         let seed = match self.parameters.seed {
             Some(seed) => seed,
-            None => getrandom::u64().map_err(|error| EngineError::Failed {
-                reason: format!("no random seed: {error}"),
-            })?,
+            None => {
+                getrandom::u64().map_err(|error| EngineError::Failed { reason: format!("no random seed: {error}") })?
+            }
         };
         let Parameters { temperature, top_p, .. } = self.parameters;
         Ok(Sampler::new(seed, temperature, top_p))
@@ -127,22 +118,14 @@ impl Generation {
 }
 
 fn no_numbers() -> EngineError {
-    EngineError::Failed {
-        reason: "the model's scores are no numbers".into(),
-    }
+    EngineError::Failed { reason: "the model's scores are no numbers".into() }
 }
 
 fn send_text(steps: &Sender<Step>, text: String) -> Result<(), Gone> {
     if text.is_empty() {
         return Ok(());
     }
-    send(
-        steps,
-        Event::Delta(Delta {
-            content: Some(text),
-            ..Delta::default()
-        }),
-    )
+    send(steps, Event::Delta(Delta { content: Some(text), ..Delta::default() }))
 }
 
 fn send(steps: &Sender<Step>, event: Event) -> Result<(), Gone> {

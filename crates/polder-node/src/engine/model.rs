@@ -8,7 +8,9 @@ use candle_core::Tensor;
 
 use super::config::{self, DecoderConfig, FolderModel};
 use super::decoder::{Cache, Decoder};
+use super::encoder::Encoder;
 use super::files::{self, ModelSource};
+use super::gguf::Gguf;
 use super::parameters::Parameters;
 use super::template::ChatTemplate;
 use super::vocabulary::Vocabulary;
@@ -24,6 +26,23 @@ const INPUTS_MAX: usize = 2048;
 
 enum Network {
     Decoder(Decoder),
+    Encoder(Encoder),
+}
+
+impl Network {
+    fn vocabulary(&self) -> usize {
+        match self {
+            Network::Decoder(decoder) => decoder.config().vocabulary,
+            Network::Encoder(encoder) => encoder.config().vocab_size,
+        }
+    }
+
+    fn hidden(&self) -> usize {
+        match self {
+            Network::Decoder(decoder) => decoder.config().hidden,
+            Network::Encoder(encoder) => encoder.config().hidden_size,
+        }
+    }
 }
 
 /// A model that can answer.
@@ -41,7 +60,10 @@ impl Model {
         if !source.path.exists() {
             return Err(files::model_file(&source.path, "does not exist"));
         }
-        let mut model = Self::load_folder(&source.path)?;
+        let mut model = match source.path.is_dir() {
+            true => Self::load_folder(&source.path)?,
+            false => Self::load_gguf(&source.path)?,
+        };
         model.info.id.clone_from(&source.id);
         model.info.digest = files::digest(&source.path)?;
         model.info.context_tokens = model.info.context_tokens.min(context_tokens);
@@ -58,8 +80,27 @@ impl Model {
                 let decoder = Decoder::load(config, &mut tensors)?;
                 Ok(Self::of_decoder(decoder, vocabulary, template))
             }
-            FolderModel::Encoder(_) => Err(files::model_file(folder, "not yet")),
+            FolderModel::Encoder(config) => {
+                let context = config.max_position_embeddings;
+                let encoder = Encoder::load(folder, config, tensors)?;
+                Ok(Self {
+                    info: info(context, false),
+                    network: Network::Encoder(encoder),
+                    vocabulary,
+                    template,
+                    eos: Vec::new(),
+                })
+            }
         }
+    }
+
+    fn load_gguf(path: &Path) -> Result<Self, EngineError> {
+        let mut file = Gguf::open(path)?;
+        let config = file.config()?;
+        let vocabulary = file.vocabulary()?;
+        let template = file.template(&vocabulary)?;
+        let decoder = Decoder::load(config, &mut file)?;
+        Ok(Self::of_decoder(decoder, vocabulary, template))
     }
 
     fn of_decoder(decoder: Decoder, vocabulary: Vocabulary, template: ChatTemplate) -> Self {
@@ -68,19 +109,14 @@ impl Model {
         if eos.is_empty() {
             eos.extend(vocabulary.id(template.eos()));
         }
-        Self {
-            info: info(*context, true),
-            network: Network::Decoder(decoder),
-            vocabulary,
-            template,
-            eos,
-        }
+        Self { info: info(*context, true), network: Network::Decoder(decoder), vocabulary, template, eos }
     }
 
     /// The decoder, where the model can chat.
     pub(crate) fn decoder(&self) -> Result<&Decoder, EngineError> {
         match &self.network {
             Network::Decoder(decoder) => Ok(decoder),
+            Network::Encoder(_) => Err(invalid("model", "has embeddings only")),
         }
     }
 
@@ -110,29 +146,21 @@ impl Model {
         let answer = parameters.max_tokens.map(|n| n as usize);
         let needs = ids.len().saturating_add(answer.unwrap_or(1));
         if needs > limit {
-            return Err(EngineError::ContextLength {
-                tokens: needs as u64,
-                limit: limit as u64,
-            });
+            return Err(EngineError::ContextLength { tokens: needs as u64, limit: limit as u64 });
         }
         let answer = answer.unwrap_or(limit - ids.len());
         Ok((ids, answer))
     }
 
     fn known(&self, ids: &[u32], parameter: &str) -> Result<(), EngineError> {
-        let size = match &self.network {
-            Network::Decoder(decoder) => decoder.config().vocabulary,
-        };
+        let size = self.network.vocabulary();
         match ids.iter().find(|id| **id as usize >= size) {
-            Some(id) => Err(invalid(
-                parameter,
-                format!("holds token {id}, the vocabulary has {size}"),
-            )),
+            Some(id) => Err(invalid(parameter, format!("holds token {id}, the vocabulary has {size}"))),
             None => Ok(()),
         }
     }
 
-    /// Reads tokens in pieces; `go_on` is asked between them. `None` where it said no.
+    /// Reads tokens in pieces and shows each piece's states to `each`; `None` where it said stop.
     pub(crate) fn read(
         decoder: &Decoder,
         cache: &mut Cache,
@@ -156,7 +184,7 @@ impl Model {
             return Err(invalid("input", format!("must hold 1 to {INPUTS_MAX} inputs")));
         }
         if let Some(wanted) = request.dimensions {
-            let has = self.dimensions();
+            let has = self.network.hidden();
             if wanted == 0 || wanted as usize > has {
                 let reason = format!("is {wanted}, this model has 1 to {has}");
                 return Err(invalid("dimensions", reason));
@@ -176,18 +204,9 @@ impl Model {
         }
         let limit = u64::from(self.info.context_tokens);
         if ids.len() as u64 > limit {
-            return Err(EngineError::ContextLength {
-                tokens: ids.len() as u64,
-                limit,
-            });
+            return Err(EngineError::ContextLength { tokens: ids.len() as u64, limit });
         }
         Ok(ids)
-    }
-
-    fn dimensions(&self) -> usize {
-        match &self.network {
-            Network::Decoder(decoder) => decoder.config().hidden,
-        }
     }
 
     /// One unit vector for each input; `go_on` is asked between pieces of work.
@@ -204,6 +223,7 @@ impl Model {
             }
             let mut vector = match &self.network {
                 Network::Decoder(decoder) => mean_state(decoder, ids, &go_on)?,
+                Network::Encoder(encoder) => encoder.vector(ids).map_err(failed)?,
             };
             vector.truncate(dimensions.map_or(vector.len(), |n| n as usize));
             vectors.push(unit(vector)?);
@@ -214,11 +234,7 @@ impl Model {
 }
 
 /// The mean of a decoder's last hidden states over all tokens of a text.
-fn mean_state(
-    decoder: &Decoder,
-    ids: &[u32],
-    go_on: impl Fn() -> bool,
-) -> Result<Vec<f32>, EngineError> {
+fn mean_state(decoder: &Decoder, ids: &[u32], go_on: impl Fn() -> bool) -> Result<Vec<f32>, EngineError> {
     let mut sum = vec![0f32; decoder.config().hidden];
     let mut cache = decoder.cache();
     let read = Model::read(decoder, &mut cache, ids, |hidden| {
@@ -234,9 +250,7 @@ fn mean_state(
 fn unit(mut vector: Vec<f32>) -> Result<Vec<f32>, EngineError> {
     let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if !length.is_finite() || length == 0.0 {
-        return Err(EngineError::Failed {
-            reason: "the model gave a vector without a direction".into(),
-        });
+        return Err(EngineError::Failed { reason: "the model gave a vector without a direction".into() });
     }
     for x in &mut vector {
         *x = (f64::from(*x) / length) as f32;
@@ -255,22 +269,15 @@ fn info(context: usize, chat: bool) -> ModelInfo {
 }
 
 pub(crate) fn invalid(parameter: &str, reason: impl Into<String>) -> EngineError {
-    EngineError::Invalid {
-        parameter: parameter.into(),
-        reason: reason.into(),
-    }
+    EngineError::Invalid { parameter: parameter.into(), reason: reason.into() }
 }
 
 /// An error of the tensor library; its texts name shapes and types, never a prompt.
 pub(crate) fn failed(error: candle_core::Error) -> EngineError {
-    EngineError::Failed {
-        reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
-    }
+    EngineError::Failed { reason: error.to_string().lines().next().unwrap_or_default().to_owned() }
 }
 
 /// The caller went away; nobody reads this.
 pub(crate) fn stopped() -> EngineError {
-    EngineError::Failed {
-        reason: "the request was dropped".into(),
-    }
+    EngineError::Failed { reason: "the request was dropped".into() }
 }

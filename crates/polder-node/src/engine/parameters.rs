@@ -47,9 +47,7 @@ impl Parameters {
                 let given = given.ok_or_else(|| invalid(name, "is not a count"))?;
                 max_tokens = max_tokens.or(Some(given));
             } else if !harmless(name, value) {
-                return Err(EngineError::Unsupported {
-                    parameter: name.clone(),
-                });
+                return Err(EngineError::Unsupported { parameter: name.clone() });
             }
         }
         if max_tokens == Some(0) {
@@ -70,21 +68,12 @@ impl Parameters {
             let reason = format!("holds a text that is empty or longer than {STOP_BYTES_MAX} bytes");
             return Err(invalid("stop", reason));
         }
-        Ok(Self {
-            temperature,
-            top_p,
-            max_tokens,
-            seed: request.seed,
-            stop: request.stop.clone(),
-        })
+        Ok(Self { temperature, top_p, max_tokens, seed: request.seed, stop: request.stop.clone() })
     }
 }
 
 fn invalid(parameter: &str, reason: impl Into<String>) -> EngineError {
-    EngineError::Invalid {
-        parameter: parameter.into(),
-        reason: reason.into(),
-    }
+    EngineError::Invalid { parameter: parameter.into(), reason: reason.into() }
 }
 
 /// Whether a parameter with this value leaves the answer as it is.

@@ -26,12 +26,7 @@ pub struct EngineLimits {
 
 impl Default for EngineLimits {
     fn default() -> Self {
-        Self {
-            parallel: 2,
-            queue: 32,
-            threads: 0,
-            context_tokens: 8192,
-        }
+        Self { parallel: 2, queue: 32, threads: 0, context_tokens: 8192 }
     }
 }
 
@@ -75,8 +70,7 @@ impl Drop for Place {
         let took_ms = self.since.elapsed().as_millis() as u64;
         let old_ms = self.average_ms.load(Ordering::Relaxed);
         // A lost update between two threads only makes the hint a little older.
-        self.average_ms
-            .store((old_ms * 3).saturating_add(took_ms) / 4, Ordering::Relaxed);
+        self.average_ms.store((old_ms * 3).saturating_add(took_ms) / 4, Ordering::Relaxed);
     }
 }
 
@@ -96,9 +90,7 @@ impl Places {
     pub(crate) fn admit(&self) -> Result<Admission, EngineError> {
         match self.admitted.clone().try_acquire_owned() {
             Ok(permit) => Ok(Admission { _permit: permit }),
-            Err(_) => Err(EngineError::Busy {
-                retry_after_s: self.retry_after_s(),
-            }),
+            Err(_) => Err(EngineError::Busy { retry_after_s: self.retry_after_s() }),
         }
     }
 
@@ -136,12 +128,9 @@ impl Places {
 
 /// Turns a panic into an error. Its message went to stderr; it stays out of answers.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, EngineError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .map_err(|_| failed("the computation broke off"))
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| failed("the computation broke off"))
 }
 
 pub(crate) fn failed(reason: impl Into<String>) -> EngineError {
-    EngineError::Failed {
-        reason: reason.into(),
-    }
+    EngineError::Failed { reason: reason.into() }
 }

@@ -16,23 +16,18 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// A sampler; `temperature` 0 always takes the likeliest token.
     pub(crate) fn new(seed: u64, temperature: f64, top_p: f64) -> Self {
-        Self {
-            random: Pcg64::seed_from_u64(seed),
-            temperature,
-            top_p,
-        }
+        Self { random: Pcg64::seed_from_u64(seed), temperature, top_p }
     }
 
     /// The next token, or `None` where the scores are no numbers.
     pub(crate) fn pick(&mut self, scores: &[f32]) -> Option<u32> {
-        let (best, top) = scores
-            .iter()
-            .enumerate()
-            .filter(|(_, score)| score.is_finite())
-            .fold(None, |best: Option<(usize, f32)>, (id, &score)| match best {
+        let (best, top) = scores.iter().enumerate().filter(|(_, score)| score.is_finite()).fold(
+            None,
+            |best: Option<(usize, f32)>, (id, &score)| match best {
                 Some((_, top)) if top >= score => best,
                 _ => Some((id, score)),
-            })?;
+            },
+        )?;
         // Below this a division would overflow, and the likeliest token is certain anyway.
         if self.temperature < 1e-4 {
             return u32::try_from(best).ok();

@@ -14,7 +14,7 @@ use super::files::{model_file, read_json, read_text};
 use crate::inference::{Content, EngineError, Message};
 
 /// Most work that one rendering may do, in minijinja's units.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 
 /// How a model wants conversations written.
 pub(crate) struct ChatTemplate {
@@ -43,8 +43,7 @@ impl ChatTemplate {
             false => (path, template_of(settings.get("chat_template"))),
         };
         let token = |name: &str| token_of(settings.get(name));
-        Self::new(template, token("bos_token"), token("eos_token"))
-            .map_err(|reason| model_file(&path, reason))
+        Self::new(template, token("bos_token"), token("eos_token")).map_err(|reason| model_file(&path, reason))
     }
 
     /// Compiles a template; without one the plain form is used.
@@ -96,10 +95,7 @@ impl ChatTemplate {
 }
 
 fn invalid(reason: impl Into<String>) -> EngineError {
-    EngineError::Invalid {
-        parameter: "messages".into(),
-        reason: reason.into(),
-    }
+    EngineError::Invalid { parameter: "messages".into(), reason: reason.into() }
 }
 
 /// What a template's own exception says; other errors could quote the conversation.
@@ -166,24 +162,18 @@ fn part_text(part: &Map<String, serde_json::Value>) -> Result<String, EngineErro
 }
 
 fn unsupported() -> EngineError {
-    EngineError::Unsupported {
-        parameter: "messages".into(),
-    }
+    EngineError::Unsupported { parameter: "messages".into() }
 }
 
 fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
 ];
-const DAYS: [&str; 7] = [
-    "Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday",
-];
+const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
 /// The part of `strftime` that chat templates use, in UTC.
 fn strftime(format: &str, now_s: u64) -> String {

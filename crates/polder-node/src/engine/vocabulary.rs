@@ -36,9 +36,7 @@ impl Vocabulary {
         let encoding = self
             .tokenizer
             .encode_fast(text, framed)
-            .map_err(|_| EngineError::Failed {
-                reason: "the text could not be turned into tokens".into(),
-            })?;
+            .map_err(|_| EngineError::Failed { reason: "the text could not be turned into tokens".into() })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -52,15 +50,10 @@ impl Vocabulary {
         self.tokenizer.id_to_token(id)
     }
 
-    /// One more than the largest id.
-    pub(crate) fn size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
-    }
-
     fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
-        self.tokenizer.decode(ids, true).map_err(|_| EngineError::Failed {
-            reason: "the tokens could not be turned into text".into(),
-        })
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|_| EngineError::Failed { reason: "the tokens could not be turned into text".into() })
     }
 }
 
@@ -78,17 +71,20 @@ const HELD_TOKENS_MAX: usize = 16;
 
 impl<'a> Detokenizer<'a> {
     pub(crate) fn new(vocabulary: &'a Vocabulary) -> Self {
-        Self {
-            vocabulary,
-            ids: Vec::new(),
-            written: 0,
-        }
+        Self { vocabulary, ids: Vec::new(), written: 0 }
     }
 
     /// The text that is certain once this token is known; empty in the middle of a character.
     pub(crate) fn push(&mut self, id: u32) -> Result<String, EngineError> {
         self.ids.push(id);
-        self.take(self.ids.len() - self.written < HELD_TOKENS_MAX)
+        if self.ids.len() - self.written < HELD_TOKENS_MAX {
+            return self.take(true);
+        }
+        let text = self.take(false)?;
+        // What was half a character must not change what follows.
+        self.ids.clear();
+        self.written = 0;
+        Ok(text)
     }
 
     /// What is left at the end; half a character becomes the replacement character.
@@ -121,10 +117,7 @@ pub(crate) struct StopFilter {
 
 impl StopFilter {
     pub(crate) fn new(stops: Vec<String>) -> Self {
-        Self {
-            stops,
-            held: String::new(),
-        }
+        Self { stops, held: String::new() }
     }
 
     /// More text in; the text that is certain out, and whether a stop text was met.
@@ -135,12 +128,7 @@ impl StopFilter {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
-        let keep = self
-            .stops
-            .iter()
-            .map(|stop| overlap(&self.held, stop))
-            .max()
-            .unwrap_or(0);
+        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
         (std::mem::replace(&mut self.held, rest), false)
     }
@@ -153,9 +141,5 @@ impl StopFilter {
 
 /// Length of the longest end of `text` that begins `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
-    stop.char_indices()
-        .map(|(at, _)| at)
-        .rev()
-        .find(|&at| text.ends_with(&stop[..at]))
-        .unwrap_or(0)
+    stop.char_indices().map(|(at, _)| at).rev().find(|&at| text.ends_with(&stop[..at])).unwrap_or(0)
 }

@@ -63,11 +63,7 @@ pub(crate) struct Safetensors {
 impl Safetensors {
     /// Opens `model.safetensors`, or all parts that its index names, and checks every header.
     pub(crate) fn open(folder: &Path) -> Result<Self, EngineError> {
-        let mut tensors = Self {
-            folder: folder.to_owned(),
-            files: Vec::new(),
-            entries: BTreeMap::new(),
-        };
+        let mut tensors = Self { folder: folder.to_owned(), files: Vec::new(), entries: BTreeMap::new() };
         for path in part_paths(folder)? {
             tensors.add(path)?;
         }
@@ -85,8 +81,8 @@ impl Safetensors {
             }
             let raw = RawEntry::deserialize(value)
                 .map_err(|e| model_tensor(&path, &name, format!("its header entry: {e}")))?;
-            let entry = checked(&raw, self.files.len(), data, length)
-                .map_err(|reason| model_tensor(&path, &name, reason))?;
+            let entry =
+                checked(&raw, self.files.len(), data, length).map_err(|reason| model_tensor(&path, &name, reason))?;
             if self.entries.contains_key(&name) {
                 return Err(model_tensor(&path, &name, "stands in two files"));
             }
@@ -98,11 +94,7 @@ impl Safetensors {
 
     fn read(&mut self, name: &str) -> Result<Tensor, EngineError> {
         let Some(entry) = self.entries.get(name) else {
-            return Err(model_tensor(
-                &self.folder.join("model.safetensors"),
-                name,
-                "is missing",
-            ));
+            return Err(model_tensor(&self.folder.join("model.safetensors"), name, "is missing"));
         };
         let Some(open) = self.files.get_mut(entry.file) else {
             return Err(model_file(&self.folder, "a part is missing"));
@@ -189,20 +181,15 @@ type Header = BTreeMap<String, serde_json::Value>;
 /// Where the data begins, and what the header says.
 fn read_header(path: &Path, file: &mut File, length: u64) -> Result<(u64, Header), EngineError> {
     let mut size = [0u8; 8];
-    file.read_exact(&mut size)
-        .map_err(|_| model_file(path, "is too short for a safetensors file"))?;
+    file.read_exact(&mut size).map_err(|_| model_file(path, "is too short for a safetensors file"))?;
     let size = u64::from_le_bytes(size);
     if size > HEADER_BYTES_MAX || size.saturating_add(8) > length {
-        return Err(model_file(
-            path,
-            format!("its header claims {size} bytes, the file has {length}"),
-        ));
+        return Err(model_file(path, format!("its header claims {size} bytes, the file has {length}")));
     }
     let mut text = vec![0u8; size as usize];
-    file.read_exact(&mut text)
-        .map_err(|e| model_file(path, e.to_string()))?;
-    let header = serde_json::from_slice(&text)
-        .map_err(|e| model_file(path, format!("its header is not valid JSON: {e}")))?;
+    file.read_exact(&mut text).map_err(|e| model_file(path, e.to_string()))?;
+    let header =
+        serde_json::from_slice(&text).map_err(|e| model_file(path, format!("its header is not valid JSON: {e}")))?;
     Ok((size + 8, header))
 }
 
@@ -233,11 +220,5 @@ fn checked(raw: &RawEntry, file: usize, data: u64, length: u64) -> Result<Entry,
         return Err(format!("needs a file of {needs} bytes, it has {length}"));
     }
     let shape = raw.shape.iter().map(|&d| d as usize).collect();
-    Ok(Entry {
-        file,
-        dtype,
-        shape,
-        begin: data + begin,
-        bytes: bytes as usize,
-    })
+    Ok(Entry { file, dtype, shape, begin: data + begin, bytes: bytes as usize })
 }

@@ -32,11 +32,7 @@ struct Shape {
 }
 
 /// `POST /v1/chat/completions`
-pub async fn complete(
-    State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
+pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let (project, project_labels) = project_of(&gateway.home, &headers)?;
     let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
     let mut metadata = parameters.object("metadata")?;
@@ -122,7 +118,11 @@ fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
         let role = item.get("role").and_then(Value::as_str);
         if !role.is_some_and(|role| ROLES.contains(&role)) {
             let name = format!("{name}.role");
-            return Err(ApiError::parameter(&name, "invalid_value", format!("`{name}` must be one of {}", ROLES.join(", "))));
+            return Err(ApiError::parameter(
+                &name,
+                "invalid_value",
+                format!("`{name}` must be one of {}", ROLES.join(", ")),
+            ));
         }
         // What is left to go wrong is the content: neither text, nor parts, nor null.
         let message = serde_json::from_value(item).map_err(|_| {
@@ -218,7 +218,9 @@ fn merge(whole: &mut Map<String, Value>, piece: Map<String, Value>) {
         match (whole.get_mut(&key), value) {
             (Some(Value::String(before)), Value::String(more)) => before.push_str(&more),
             (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
-            (Some(Value::Array(before)), Value::Array(more)) => more.into_iter().for_each(|item| merge_item(before, item)),
+            (Some(Value::Array(before)), Value::Array(more)) => {
+                more.into_iter().for_each(|item| merge_item(before, item))
+            }
             (_, value) => drop(whole.insert(key, value)),
         }
     }

@@ -19,7 +19,7 @@ use crate::refusal;
 pub struct ApiError {
     status: StatusCode,
     error: Map<String, Value>,
-    headers: HeaderMap,
+    headers: Box<HeaderMap>,
 }
 
 impl ApiError {
@@ -32,9 +32,10 @@ impl ApiError {
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        let error = json!({"message": message.into(), "type": kind, "param": null, "code": code});
-        let Value::Object(error) = error else { unreachable!("an object was written") };
-        let mut headers = HeaderMap::new();
+        let fields =
+            [("message", message.into().into()), ("type", kind.into()), ("param", Value::Null), ("code", code.into())];
+        let error = fields.into_iter().map(|(name, value): (&str, Value)| (name.to_owned(), value)).collect();
+        let mut headers = Box::new(HeaderMap::new());
         if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
@@ -121,6 +122,6 @@ impl From<HomeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, self.headers.clone(), Json(self.body())).into_response()
+        (self.status, HeaderMap::clone(&self.headers), Json(self.body())).into_response()
     }
 }

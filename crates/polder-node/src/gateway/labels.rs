@@ -17,7 +17,9 @@ const ANSWER_HEADERS: [&str; 3] = ["polder-decision", "polder-factory", "polder-
 pub fn labels(project: &Labels, headers: &HeaderMap, metadata: &mut Map<String, Value>) -> Result<Labels, ApiError> {
     let from_headers = asked_in_headers(headers)?;
     let from_metadata = asked_in_metadata(metadata)?;
-    project.narrow_all(&[from_headers, from_metadata]).map_err(|error| refuse(&error, &format!("polder.{}", error.label())))
+    project
+        .narrow_all(&[from_headers, from_metadata])
+        .map_err(|error| refuse(&error, &format!("polder.{}", error.label())))
 }
 
 fn refuse(error: &LabelError, parameter: &str) -> ApiError {

@@ -62,7 +62,11 @@ fn project_of<'a>(home: &'a Home, headers: &HeaderMap) -> Result<(&'a ProjectId,
         ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
     })?;
     home.project_of(key).ok_or_else(|| {
-        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", "this API key is not known here: check OPENAI_API_KEY")
+        ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_api_key",
+            "this API key is not known here: check OPENAI_API_KEY",
+        )
     })
 }
 

@@ -179,7 +179,8 @@ impl Home {
         // Each round excludes a factory, so the rounds end.
         for _ in 0..=self.peers.len() {
             let (statement, ticket) = self.decide(&request, &salt, &work, tokens_max, &excluded)?;
-            let pending = self.log.append(statement.id.as_str(), &Statement::Decision(Box::new(statement.clone()))).await?;
+            let pending =
+                self.log.append(statement.id.as_str(), &Statement::Decision(Box::new(statement.clone()))).await?;
             let Some(ticket) = ticket else {
                 // A refusal is an answer and nothing runs: it can wait until the log covers it.
                 pending.covered().await?;
@@ -272,7 +273,9 @@ impl Home {
         while let Some(Ok(frame)) = rest.next().await {
             if let Frame::Receipt(half) = frame {
                 let kept = match serde_json::to_vec(&half) {
-                    Ok(bytes) => self.store.keep_execution_half(decision.as_str(), &bytes).await.map_err(|e| e.to_string()),
+                    Ok(bytes) => {
+                        self.store.keep_execution_half(decision.as_str(), &bytes).await.map_err(|e| e.to_string())
+                    }
                     Err(error) => Err(error.to_string()),
                 };
                 if let Err(error) = kept {

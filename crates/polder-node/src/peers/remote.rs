@@ -59,7 +59,9 @@ impl Remote {
         if let Some(sender) = held.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(|_| self.unreachable("connecting took too long"))??;
+        let sender = timeout(CONNECT_TIMEOUT, self.connect())
+            .await
+            .map_err(|_| self.unreachable("connecting took too long"))??;
         *held = Some(sender.clone());
         Ok(sender)
     }
@@ -69,7 +71,8 @@ impl Remote {
         tcp.set_nodelay(true).map_err(|e| self.unreachable(e))?;
         // The name is never looked at: the key is.
         let name = ServerName::try_from("polder.invalid").map_err(|e| self.unreachable(e))?;
-        let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.map_err(|e| self.unreachable(e))?;
+        let stream =
+            TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.map_err(|e| self.unreachable(e))?;
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|e| self.unreachable(e))?;
         tokio::spawn(async move {

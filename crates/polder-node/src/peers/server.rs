@@ -7,12 +7,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use axum::Extension;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::StatusCode;
@@ -83,7 +83,11 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, pins: &Pins, router: 
     let speaker = Speaker(pins.get(&key).ok_or("a key that is not pinned")?.clone());
     let service = TowerToHyperService::new(router.layer(Extension(speaker)));
     let mut server = auto::Builder::new(TokioExecutor::new()).http2_only();
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(20))).max_concurrent_streams(1024);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(1024);
     server.serve_connection(TokioIo::new(stream), service).await.map_err(|e| e.to_string())
 }
 

@@ -37,8 +37,7 @@ pub struct Arguments {
     model: Option<PathBuf>,
 }
 
-const PLAINLY: &str =
-    "Twelve processes on this machine, sharing one CPU and a toy model: not datacentres. Sites, owners and chips are fiction.";
+const PLAINLY: &str = "Twelve processes on this machine, sharing one CPU and a toy model: not datacentres. Sites, owners and chips are fiction.";
 const LARGER: &str = "A larger model: polder demo --model DIR|FILE (a Hugging Face folder or a GGUF file).";
 
 /// What `demo --once` prints as JSON.
@@ -63,7 +62,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         None => (fresh_folder()?, true),
     };
     if dir.join("demo.json").exists() {
-        return Err(Failure::new(format!("`{}` holds a demo already", dir.display())).hint("name an empty folder with `--dir`"));
+        return Err(
+            Failure::new(format!("`{}` holds a demo already", dir.display())).hint("name an empty folder with `--dir`")
+        );
     }
     std::fs::create_dir_all(&dir).map_err(of_file(&dir))?;
     let begun = Instant::now();
@@ -75,7 +76,11 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
             processes.ready(&record).await?;
             let ready_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             let listed = list(&record).await?;
-            if arguments.once { once(&record, listed, ready_ms, output).await } else { stay(&record, &listed, ready_ms, output).await }
+            if arguments.once {
+                once(&record, listed, ready_ms, output).await
+            } else {
+                stay(&record, &listed, ready_ms, output).await
+            }
         };
         tokio::select! {
             ended = work => ended,
@@ -106,7 +111,8 @@ async fn list(record: &DemoRecord) -> Result<Value, Failure> {
     let tenant = record.tenant(None)?;
     let mut listed = record.client(tenant.home.as_str())?.get("/api/v1/factories").await?.ok()?;
     for factory in listed["factories"].as_array_mut().into_iter().flatten() {
-        let place = record.nodes.iter().find(|node| factory["factory"] == node.node.as_str()).map(|node| node.place.clone());
+        let place =
+            record.nodes.iter().find(|node| factory["factory"] == node.node.as_str()).map(|node| node.place.clone());
         factory["place"] = place.into();
     }
     Ok(listed)
@@ -128,10 +134,15 @@ async fn stay(record: &DemoRecord, listed: &Value, ready_ms: u64, output: Output
             factories::print(listed)?;
             render::line("")?;
             let row = |one: &TenantRecord| vec![one.tenant.to_string(), one.endpoint.clone(), one.key.clone()];
-            render::table(&["TENANT", "OPENAI_BASE_URL", "OPENAI_API_KEY"], &record.tenants.iter().map(row).collect::<Vec<_>>())?;
+            render::table(
+                &["TENANT", "OPENAI_BASE_URL", "OPENAI_API_KEY"],
+                &record.tenants.iter().map(row).collect::<Vec<_>>(),
+            )?;
             render::line("")?;
             render::line(&format!("Ready in {ready_ms} ms. Everything is under {}.", record.dir.display()))?;
-            render::line("In another terminal: polder ask \"What is Polder?\" --tenant bank; polder why last; polder kill paris")?;
+            render::line(
+                "In another terminal: polder ask \"What is Polder?\" --tenant bank; polder why last; polder kill paris",
+            )?;
             render::line("Ctrl-C ends it.")?;
         }
     }
@@ -142,7 +153,11 @@ async fn once(record: &DemoRecord, listed: Value, ready_ms: u64, output: Output)
     let narrate = |lines: &[String]| -> Result<(), Failure> {
         if output == Output::Table { lines.iter().try_for_each(|line| render::line(line)) } else { Ok(()) }
     };
-    narrate(&[format!("Ready: {} factories, {} tenants.", listed["factories"].as_array().map_or(0, Vec::len), record.tenants.len())])?;
+    narrate(&[format!(
+        "Ready: {} factories, {} tenants.",
+        listed["factories"].as_array().map_or(0, Vec::len),
+        record.tenants.len()
+    )])?;
     let mut answers = Vec::new();
     for tenant in &record.tenants {
         let story = ask_as(record, tenant).await?;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use polder_core::policy::{LayerKind, PolicySchema};
 use polder_node::config::{Config, EngineConfig, read_layer};
 use polder_node::engine::EngineLimits;
-use polder_node::engine::embedded::Embedded;
 use polder_node::engine::ModelSource;
+use polder_node::engine::embedded::Embedded;
 use polder_node::inference::Engine as _;
 use serde::Serialize;
 use serde_json::json;
@@ -84,7 +84,9 @@ async fn machine(dir: Option<&std::path::Path>) -> Vec<Finding> {
                 };
                 findings.push(match status {
                     Ok(true) => good(node.node.as_str(), "answers"),
-                    _ => bad(node.node.as_str(), format!("does not answer; its log is under `{}`", record.dir.display())),
+                    _ => {
+                        bad(node.node.as_str(), format!("does not answer; its log is under `{}`", record.dir.display()))
+                    }
                 });
             }
         }
@@ -145,9 +147,14 @@ fn policy(what: &str, kind: LayerKind, path: &std::path::Path, schema: &PolicySc
 fn models(config: &Config) -> Vec<Finding> {
     let Some(factory) = &config.factory else { return Vec::new() };
     match &factory.engine {
-        EngineConfig::Upstream(upstream) => vec![good("upstream", format!("`{}` (asked once the node runs)", upstream.url))],
+        EngineConfig::Upstream(upstream) => {
+            vec![good("upstream", format!("`{}` (asked once the node runs)", upstream.url))]
+        }
         EngineConfig::Embedded(models) => {
-            let source = |(id, path): (&polder_core::ids::ModelId, &PathBuf)| ModelSource { id: id.to_string(), path: path.clone() };
+            let source = |(id, path): (&polder_core::ids::ModelId, &PathBuf)| ModelSource {
+                id: id.to_string(),
+                path: path.clone(),
+            };
             let engine = Embedded::load(&models.iter().map(source).collect::<Vec<_>>(), EngineLimits::default());
             let served = engine.models().into_iter().map(|info| good("model", format!("`{}` loads", info.id)));
             let failed = engine.failures().into_iter().map(|(_, error)| bad("model", error.to_string()));

@@ -51,7 +51,9 @@ fn row(factory: &Value) -> Vec<String> {
         let all = factory["facts"].as_array().into_iter().flatten();
         let of_kind = all.filter(|fact| fact["slot"].as_str().and_then(|slot| slot.split('/').next()) == Some(kind));
         of_kind
-            .map(|fact| format!("{} {}", fact["says"].as_str().unwrap_or_default(), fact["evidence"].as_str().unwrap_or("-")))
+            .map(|fact| {
+                format!("{} {}", fact["says"].as_str().unwrap_or_default(), fact["evidence"].as_str().unwrap_or("-"))
+            })
             .collect()
     };
     let control = [facts("operator"), facts("control")].concat().join(" < ");
@@ -62,6 +64,8 @@ fn row(factory: &Value) -> Vec<String> {
         control,
         facts("chips").join(", "),
         [facts("certifications"), facts("clearances")].concat().join(", "),
-        factory["price_microeur_per_mtok"].as_u64().map_or_else(String::new, |price| render::price(price).replace(" EUR", "")),
+        factory["price_microeur_per_mtok"]
+            .as_u64()
+            .map_or_else(String::new, |price| render::price(price).replace(" EUR", "")),
     ]
 }

@@ -79,9 +79,8 @@ fn announce(listen: SocketAddr, key: Option<&str>, output: Output) {
     let endpoint = format!("http://{listen}/v1");
     let told = match (output, key) {
         (Output::Json, key) => render::json(&json!({"ready": true, "endpoint": endpoint, "key": key})),
-        (Output::Table, Some(key)) => {
-            render::line(&format!("export OPENAI_BASE_URL={endpoint}")).and(render::line(&format!("export OPENAI_API_KEY={key}")))
-        }
+        (Output::Table, Some(key)) => render::line(&format!("export OPENAI_BASE_URL={endpoint}"))
+            .and(render::line(&format!("export OPENAI_API_KEY={key}"))),
         (Output::Table, None) => render::line(&format!("ready at {endpoint}")),
     };
     if let Err(failure) = told {
@@ -116,7 +115,8 @@ async fn end_of_input() {
 /// Logs to stderr; `POLDER_LOG` sets what, such as `debug`.
 fn start_tracing() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("POLDER_LOG").unwrap_or_else(|_| "info".into());
-    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let started =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
     if let Err(error) = started {
         eprintln!("warning: nothing will be logged: {error}");
     }

@@ -60,7 +60,10 @@ async fn find(arguments: &Arguments, id: &str) -> Result<Value, Failure> {
             found = Some(decision);
         }
     }
-    found.ok_or_else(|| Failure::new(format!("no node knows `{id}`")).hint("ids stand in `polder-decision` headers; `last` is the newest"))
+    found.ok_or_else(|| {
+        Failure::new(format!("no node knows `{id}`"))
+            .hint("ids stand in `polder-decision` headers; `last` is the newest")
+    })
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
@@ -69,8 +72,13 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 
 fn print(decision: &Value) -> Result<(), Failure> {
     let request = &decision["statement"]["request"];
-    let purposes: Vec<&str> =
-        request.pointer("/labels/purposes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let purposes: Vec<&str> = request
+        .pointer("/labels/purposes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     render::line(&format!("decision {}", text(decision, "/decision")))?;
     render::line(&format!(
         "{} of {} / {}, model {}, class {}, purposes {}",

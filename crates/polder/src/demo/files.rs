@@ -45,8 +45,6 @@ const YEAR_MS: u64 = 365 * DAY_MS;
 pub struct Plan {
     /// The demo's folder.
     pub dir: PathBuf,
-    /// The federation as described.
-    pub federation: Federation,
     /// Every node, factories first, with its place for people; empty for a home.
     pub nodes: Vec<(NodeId, String)>,
     /// The tenants with their endpoints and keys.
@@ -56,7 +54,8 @@ pub struct Plan {
 /// Lays the demo out in a folder. `model` replaces the toy model.
 pub fn lay_out(dir: &Path, model: Option<&Path>) -> Result<Plan, Failure> {
     let read = |path: &str| TEXTS.iter().find(|(name, _)| *name == path).map(|(_, text)| *text);
-    let federation = Federation::parse("demo/federation.toml", FEDERATION, read).map_err(|e| Failure::new(e.to_string()))?;
+    let federation =
+        Federation::parse("demo/federation.toml", FEDERATION, read).map_err(|e| Failure::new(e.to_string()))?;
     let model = match model {
         Some(path) => std::fs::canonicalize(path).map_err(of_file(path))?,
         None => write_model(&dir.join("model"))?,
@@ -94,7 +93,7 @@ pub fn lay_out(dir: &Path, model: Option<&Path>) -> Result<Plan, Failure> {
         let listen = listens.get(&tenant.home).copied();
         tenants.push(write_home(dir, &federation, tenant, listen, &signers)?);
     }
-    Ok(Plan { dir: dir.to_owned(), federation, nodes, tenants })
+    Ok(Plan { dir: dir.to_owned(), nodes, tenants })
 }
 
 fn node_folder(dir: &Path, node: &NodeId) -> PathBuf {

@@ -41,7 +41,13 @@ impl Processes {
             command.env("RAYON_NUM_THREADS", "2").stdin(Stdio::piped()).stdout(log).stderr(errors);
             let child = command.spawn().map_err(|e| Failure::new(format!("cannot start `{node}`: {e}")))?;
             let (pid, socket) = (child.id(), folder.join("state").join("api.sock"));
-            nodes.push(NodeRecord { node: node.clone(), place: place.clone(), factory: !place.is_empty(), pid, socket });
+            nodes.push(NodeRecord {
+                node: node.clone(),
+                place: place.clone(),
+                factory: !place.is_empty(),
+                pid,
+                socket,
+            });
             processes.children.push((node.to_string(), child));
         }
         Ok((processes, DemoRecord { dir: plan.dir.clone(), nodes, tenants: plan.tenants.clone() }))
@@ -56,8 +62,10 @@ impl Processes {
             while !sees(&client, factories).await {
                 self.check_alive(record)?;
                 if Instant::now() > deadline {
-                    return Err(Failure::new(format!("`{}` was not ready in time", tenant.home))
-                        .hint(format!("its log: {}", record.dir.join("nodes").join(tenant.home.as_str()).join("log").display())));
+                    return Err(Failure::new(format!("`{}` was not ready in time", tenant.home)).hint(format!(
+                        "its log: {}",
+                        record.dir.join("nodes").join(tenant.home.as_str()).join("log").display()
+                    )));
                 }
                 tokio::time::sleep(ASK_EVERY).await;
             }
@@ -70,8 +78,10 @@ impl Processes {
             if let Ok(Some(status)) = child.try_wait() {
                 let log = record.dir.join("nodes").join(&*name).join("log");
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
-                let last = said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
-                return Err(Failure::new(format!("`{name}` ended ({status}): {last}")).hint(format!("its log: {}", log.display())));
+                let last =
+                    said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
+                return Err(Failure::new(format!("`{name}` ended ({status}): {last}"))
+                    .hint(format!("its log: {}", log.display())));
             }
         }
         Ok(())
@@ -105,7 +115,7 @@ impl Drop for Processes {
 
 async fn sees(home: &Client, factories: usize) -> bool {
     match home.get("/api/v1/status").await {
-        Ok(answer) => answer.json().pointer("/home/factories_up").and_then(serde_json::Value::as_u64) == Some(factories as u64),
+        Ok(answer) => answer.json()["home"]["factories_up"].as_u64() == Some(factories as u64),
         Err(_) => false,
     }
 }

@@ -22,7 +22,8 @@ pub struct SetUp {
     pub key: String,
 }
 
-const POLICY: &str = "// Your rules. Each condition is a `forbid` of its own with `@id` and `@reason`; after a change: kill -HUP.
+const POLICY: &str =
+    "// Your rules. Each condition is a `forbid` of its own with `@id` and `@reason`; after a change: kill -HUP.
 permit (principal, action, resource);
 ";
 const TERMS: &str = "// The terms of this factory, in the same language.
@@ -35,7 +36,13 @@ permit (principal, action, resource);
 /// Writes what is missing under `folder`; policies, terms, passport and key stay as they are where they exist.
 pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Path>) -> Result<SetUp, Failure> {
     std::fs::create_dir_all(folder).map_err(of_file(folder))?;
-    let texts = [("policy.cedar", POLICY), ("terms.cedar", TERMS), ("baseline.cedar", BASELINE), ("passport.json", "[]\n"), ("trust.json", "[]\n")];
+    let texts = [
+        ("policy.cedar", POLICY),
+        ("terms.cedar", TERMS),
+        ("baseline.cedar", BASELINE),
+        ("passport.json", "[]\n"),
+        ("trust.json", "[]\n"),
+    ];
     for (name, text) in texts {
         let path = folder.join(name);
         if !path.exists() {

@@ -1,0 +1,249 @@
+//! An example world for tests: a register, a few factories, the demo's own policies, and logs to make receipts from.
+//!
+//! Keys are made from numbers and worth nothing. Only tests see this file; what they check stands with them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use ed25519_dalek::SigningKey;
+
+use crate::audit::{FactoryRecord, Records};
+use crate::facts::*;
+use crate::ids::*;
+use crate::keys::{NodeCard, ROLES, Role};
+use crate::labels::{Action, Closed as _, Country, DataClass, Labels, Purpose};
+use crate::merkle::{Tree, leaf_hash};
+use crate::note::{Checkpoint, origin};
+use crate::placement::*;
+use crate::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema};
+use crate::receipt::Half;
+use crate::request::Request;
+use crate::statement::commitment;
+use crate::statement::v1::{DecisionStatement, Policies, Statement};
+use crate::ticket::body_digest;
+
+pub const BANK: &str = include_str!("../../../demo/policies/bank.cedar");
+pub const BASELINE: &str = include_str!("../../../demo/policies/baseline.cedar");
+pub const DEFENCE: &str = include_str!("../../../demo/policies/defence.cedar");
+pub const IMAGE_LAB: &str = include_str!("../../../demo/policies/image-lab.cedar");
+pub const START_UP: &str = include_str!("../../../demo/policies/start-up.cedar");
+pub const CIVIL: &str = include_str!("../../../demo/terms/bologna.cedar");
+pub const OPEN: &str = "permit (principal, action, resource);";
+
+/// The register's key; a factory's authority key is made from the factory's place in the world, from 10.
+pub const REGISTER: u8 = 1;
+
+pub fn key(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[number; 32])
+}
+
+pub fn public(number: u8) -> [u8; 32] {
+    key(number).verifying_key().to_bytes()
+}
+
+pub fn node(name: &str) -> NodeId {
+    NodeId::parse(name).unwrap()
+}
+
+pub fn country(code: &str) -> Country {
+    Country::parse(code).unwrap()
+}
+
+pub fn site(code: &str) -> Claim {
+    Claim::Site { country: country(code), city: "Town".to_owned() }
+}
+
+pub fn operator(code: &str) -> Claim {
+    Claim::Operator { name: "Operator".to_owned(), country: country(code) }
+}
+
+pub fn control(codes: &[&str]) -> Claim {
+    let owner = |code: &&str| Owner { name: "Owner".to_owned(), country: country(code), share_ppm: 1_000_000 };
+    Claim::Control { owners: codes.iter().map(owner).collect() }
+}
+
+/// A fact that holds from 1000 until 2000.
+pub fn fact(subject: &str, claim: Claim, evidence: Evidence, issuer: &str) -> Fact {
+    let issuer = IssuerId::parse(issuer).unwrap();
+    Fact { subject: node(subject), claim, evidence, issuer, from_ms: 1_000, until_ms: 2_000 }
+}
+
+pub fn trust(at_most: Evidence) -> TrustedIssuer {
+    TrustedIssuer { issuer: IssuerId::parse("register").unwrap(), key: public(REGISTER), at_most }
+}
+
+pub fn schema() -> Arc<PolicySchema> {
+    static SCHEMA: OnceLock<Arc<PolicySchema>> = OnceLock::new();
+    SCHEMA.get_or_init(|| Arc::new(PolicySchema::new().unwrap())).clone()
+}
+
+pub fn layer(kind: LayerKind, text: &str) -> Arc<Layer> {
+    Arc::new(Layer::parse(kind, "test.cedar", text, &schema()).unwrap())
+}
+
+/// One factory as it is known to the world.
+#[derive(Debug, Clone)]
+pub struct Site {
+    pub name: String,
+    pub authority: u8,
+    pub passport: Passport,
+    pub terms: &'static str,
+    pub unavailable: Vec<Cause>,
+    pub inputs: Inputs,
+}
+
+#[derive(Debug, Clone)]
+pub struct World {
+    pub at_ms: u64,
+    pub owner: String,
+    pub weights: Weights,
+    pub sites: Vec<Site>,
+}
+
+impl Site {
+    /// A site in one country under one owner's country, all attested by the register.
+    pub fn new(name: &str, place: &str, owner: &str, price: u64) -> Self {
+        let claims =
+            [site(place), operator(place), control(&[owner]), Claim::Certification { scheme: Certification::Iso27001 }];
+        let sign = |claim| SignedFact::sign(fact(name, claim, Evidence::B, "register"), &key(REGISTER)).unwrap();
+        Self {
+            name: name.to_owned(),
+            authority: 10,
+            passport: claims.into_iter().map(sign).collect(),
+            terms: OPEN,
+            unavailable: Vec::new(),
+            inputs: Inputs { price_microeur_per_mtok: price, load_ppm: 0, rtt_us: 0 },
+        }
+    }
+
+    pub fn without(mut self, kind: &str) -> Self {
+        self.passport.retain(|signed| signed.fact.claim.kind() != kind);
+        self
+    }
+
+    pub fn unavailable(mut self, rule: &str) -> Self {
+        self.unavailable.push(Cause::built_in(LayerKind::Availability, rule, "test"));
+        self
+    }
+
+    fn factory(&self, at_ms: u64) -> Factory {
+        let id = node(&self.name);
+        let held = believe(&id, &self.passport, &public(self.authority), &[trust(Evidence::B)]);
+        let column = Column::new(&id, Profile::at(&held, at_ms), &schema()).unwrap();
+        let serves = |action: Action| (ModelId::parse("polder-toy").unwrap(), action);
+        Factory {
+            id,
+            column: Arc::new(column),
+            passport: passport_root(&self.passport).unwrap(),
+            terms: layer(LayerKind::Terms, self.terms),
+            unavailable: self.unavailable.clone(),
+            models: Action::all().into_iter().map(serves).collect(),
+            inputs: self.inputs,
+        }
+    }
+}
+
+impl World {
+    pub fn new(owner: &str, sites: Vec<Site>) -> Self {
+        let weights = Weights { price: 1, load: 0, latency: 0 };
+        Self { at_ms: 1_500, owner: owner.to_owned(), weights, sites }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let mut factories: Vec<Factory> = self.sites.iter().map(|site| site.factory(self.at_ms)).collect();
+        factories.sort_by(|a, b| a.id.cmp(&b.id));
+        let roots = factories.iter().map(|factory| (factory.id.clone(), factory.passport)).collect();
+        Snapshot {
+            at_ms: self.at_ms,
+            schema: schema(),
+            baseline: layer(LayerKind::Baseline, BASELINE),
+            owner: layer(LayerKind::Owner, &self.owner),
+            labels: layer(LayerKind::Labels, LABELS_POLICY),
+            facts_root: facts_root(&roots),
+            weights: self.weights,
+            factories,
+        }
+    }
+
+    pub fn decide(&self, request: &Request) -> Decision {
+        decide(&self.snapshot(), request, &BTreeMap::new())
+    }
+
+    pub fn records(&self) -> Records {
+        let record = |site: &Site| FactoryRecord {
+            terms: site.terms.to_owned(),
+            passport: site.passport.clone(),
+            authority: public(site.authority),
+        };
+        Records {
+            baseline: BASELINE.to_owned(),
+            owner: self.owner.clone(),
+            factories: self.sites.iter().map(|site| (node(&site.name), record(site))).collect(),
+            trust: vec![trust(Evidence::B)],
+        }
+    }
+
+    pub fn statement(&self, request: &Request) -> DecisionStatement {
+        let snapshot = self.snapshot();
+        let decision = decide(&snapshot, request, &BTreeMap::new());
+        DecisionStatement {
+            id: DecisionId::from_bytes([1; 16]),
+            home: node("home"),
+            at_ms: self.at_ms,
+            request: request.clone(),
+            body: body_digest(&[2; 32], b"a question"),
+            policies: Policies {
+                baseline: snapshot.baseline.digest(),
+                owner: snapshot.owner.digest(),
+                labels: snapshot.labels.digest(),
+            },
+            facts: snapshot.facts_root,
+            weights: self.weights,
+            verdicts: decision.verdicts,
+            outcome: decision.outcome,
+            factory: decision.factory,
+            ticket: None,
+            nearest: decision.nearest,
+        }
+    }
+}
+
+pub fn request(class: DataClass, purposes: &[Purpose]) -> Request {
+    Request {
+        action: Action::Infer,
+        tenant: TenantId::parse("bank").unwrap(),
+        project: ProjectId::parse("website").unwrap(),
+        model: ModelId::parse("polder-toy").unwrap(),
+        labels: Labels { class, purposes: purposes.iter().copied().collect(), countries: None, language: None },
+    }
+}
+
+/// A node with its keys, made from a number, and its log.
+pub struct Log {
+    pub card: NodeCard,
+    key: SigningKey,
+    tree: Tree,
+}
+
+impl Log {
+    pub fn new(name: &str, number: u8) -> Self {
+        let keys: BTreeMap<Role, [u8; 32]> = (1..).zip(ROLES).map(|(n, role)| (role, public(number + n))).collect();
+        let card = NodeCard::sign(node(name), &key(number), &keys).unwrap();
+        let place = ROLES.iter().position(|role| *role == Role::Log).unwrap();
+        let key = key(number + 1 + u8::try_from(place).unwrap());
+        let mut tree = Tree::default();
+        (0..5u8).for_each(|n| tree.push(leaf_hash(&[n])));
+        Self { card, key, tree }
+    }
+
+    pub fn state(&mut self, statement: Statement) -> Half {
+        let salt = [7; 32];
+        let index = self.tree.size();
+        self.tree.push(leaf_hash(&commitment(&salt, &statement.to_bytes().unwrap()).0));
+        self.tree.push(leaf_hash(b"another"));
+        let size = self.tree.size();
+        let checkpoint = Checkpoint { origin: origin(&self.card.node), size, root: self.tree.root() };
+        let path = self.tree.inclusion(index, size).unwrap();
+        Half { statement, salt, index, path, checkpoint: checkpoint.sign(&self.key), card: self.card.clone() }
+    }
+}
