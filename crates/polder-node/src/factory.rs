@@ -17,17 +17,19 @@ use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::{NodeCard, Role};
 use polder_core::labels::Action;
 use polder_core::placement::{self, NO_CAPACITY};
-use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema};
+use polder_core::policy::{Cause, Column, LayerKind, PolicySchema};
 use polder_core::receipt::Half;
 use polder_core::statement::v1::{ExecutionOutcome, ExecutionStatement, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Ticket};
 use tokio::sync::mpsc;
 
 use crate::clock::now_ms;
-use crate::config::{ConfigError, FactoryConfig, Member, read_layer};
+use crate::config::{ConfigError, FactoryConfig, Member};
 use crate::inference::{Engine, EngineError, Event};
+use crate::kept::Kept;
 use crate::log::Log;
 use crate::peers::wire::{Envelope, Frame, Offer, Status, VERSION, Work};
+use crate::store::Store;
 
 /// Frames that wait for a slow reader before generation waits too.
 const FRAMES_WAITING_MAX: usize = 64;
@@ -39,7 +41,7 @@ pub type Frames = Pin<Box<dyn Stream<Item = Frame> + Send>>;
 pub struct Factory {
     node: NodeId,
     terms_file: PathBuf,
-    terms: RwLock<Terms>,
+    terms: RwLock<Kept>,
     schema: Arc<PolicySchema>,
     passport: Passport,
     authority: [u8; 32],
@@ -53,11 +55,6 @@ pub struct Factory {
     taken: Arc<AtomicU32>,
     /// Nonces seen, with the instant after which their capability can no longer hold.
     nonces: Mutex<BTreeMap<[u8; 16], u64>>,
-}
-
-struct Terms {
-    layer: Arc<Layer>,
-    text: String,
 }
 
 /// One taken place; dropping it frees the place.
@@ -78,8 +75,8 @@ impl Factory {
         schema: Arc<PolicySchema>,
         engine: Arc<dyn Engine>,
         log: Log,
-    ) -> Result<Self, ConfigError> {
-        let (layer, text) = read_layer(LayerKind::Terms, &config.terms, &schema)?;
+        terms: Kept,
+    ) -> Self {
         let own = [card];
         let cards = members.iter().map(|member| &member.card).chain(own);
         let homes = cards.filter_map(|card| Some((card.node.clone(), card.key(Role::Authority).ok()?))).collect();
@@ -89,10 +86,10 @@ impl Factory {
             key: signed.key,
             at_most: signed.fact.evidence,
         });
-        Ok(Self {
+        Self {
             node: card.node.clone(),
             terms_file: config.terms.clone(),
-            terms: RwLock::new(Terms { layer: Arc::new(layer), text }),
+            terms: RwLock::new(terms),
             schema,
             authority: card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key),
             issuers: issuers.collect(),
@@ -105,7 +102,7 @@ impl Factory {
             taken_max: u32::try_from(config.places.saturating_add(config.queue)).unwrap_or(u32::MAX),
             taken: Arc::new(AtomicU32::new(0)),
             nonces: Mutex::new(BTreeMap::new()),
-        })
+        }
     }
 
     /// The engine that runs the models.
@@ -113,11 +110,17 @@ impl Factory {
         self.engine.as_ref()
     }
 
-    /// Reads the terms file again. Where it is broken, the terms stay as they are and the error says where.
-    pub fn reload_terms(&self) -> Result<(), ConfigError> {
-        let (layer, text) = read_layer(LayerKind::Terms, &self.terms_file, &self.schema)?;
-        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = Terms { layer: Arc::new(layer), text };
-        Ok(())
+    /// Reads the terms file again. Where it is broken, the terms stay as they are and what is wrong comes back.
+    pub async fn reload_terms(&self, store: &Store) -> Result<Option<String>, ConfigError> {
+        let kept = Kept::load(LayerKind::Terms, &self.terms_file, &self.schema, store).await?;
+        let refused = kept.refused.clone();
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = kept;
+        Ok(refused)
+    }
+
+    /// Why the terms file's own text is not in force, where it is not.
+    pub fn terms_problem(&self) -> Option<String> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).refused.clone()
     }
 
     /// What the factory says of itself now.

@@ -10,6 +10,7 @@ pub mod factory;
 pub mod gateway;
 pub mod home;
 pub mod inference;
+pub mod kept;
 pub mod keys;
 pub mod log;
 pub mod node;
