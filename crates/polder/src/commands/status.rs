@@ -57,7 +57,9 @@ fn row(status: &Value) -> Vec<String> {
     if home.is_object() {
         roles.push(format!("home of {}", home["tenant"].as_str().unwrap_or_default()));
         details.push(format!("{} of {} factories up", home["factories_up"], home["factories"]));
-        let problems = home["policy_problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    }
+    for part in [home, factory] {
+        let problems = part["policy_problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
         details.extend(problems.map(str::to_owned));
     }
     if factory.is_object() {
