@@ -25,7 +25,8 @@ fn ask(question: &str) -> Value {
 fn check_with_sdks(endpoint: &Endpoint, mode: &str) {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients");
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let reason = || std::env::var("POLDER_TEST_SKIP_REASON").unwrap_or_else(|_| "run it with `cargo xtask test`".to_owned());
+    let reason =
+        || std::env::var("POLDER_TEST_SKIP_REASON").unwrap_or_else(|_| "run it with `cargo xtask test`".to_owned());
     let mut checks = Vec::new();
     match set("POLDER_TEST_PYTHON") {
         Some(python) => checks.push((python, clients.join("python/check.py"))),
@@ -118,7 +119,10 @@ fn check_refusal(error: &Value, status: u16, should_retry: Option<&str>) {
     assert!(!nearest.is_empty());
     assert!(nearest.iter().all(|one| !one["sentence"].as_str().unwrap().is_empty()), "{error}");
     // The nearest way out is one that the owner declared themselves willing to go, and not over the US parent.
-    assert!(!nearest[0].to_string().contains("frankfurt") && !nearest[0].to_string().contains("virginia"), "{nearest:?}");
+    assert!(
+        !nearest[0].to_string().contains("frankfurt") && !nearest[0].to_string().contains("virginia"),
+        "{nearest:?}"
+    );
 }
 
 #[test]
@@ -133,7 +137,8 @@ fn the_story_is_one_json_document_and_leaves_no_process() {
     assert_eq!(told["factories"].as_array().unwrap().len(), 8);
     assert_eq!(told["killed"].as_array().unwrap().len(), 2);
     let answers = told["answers"].as_array().unwrap();
-    let outcome = |answer: &Value| format!("{} {}", answer["tenant"].as_str().unwrap(), answer["status"].as_str().unwrap());
+    let outcome =
+        |answer: &Value| format!("{} {}", answer["tenant"].as_str().unwrap(), answer["status"].as_str().unwrap());
     let outcomes: Vec<String> = answers.iter().map(outcome).collect();
     assert_eq!(
         outcomes,
@@ -170,11 +175,9 @@ fn check_receipt(path: &Path, answer: &Value, members: &Path) {
 #[test]
 fn however_it_ends_no_process_stays() {
     // Ctrl-C in a terminal reaches the whole group.
-    for (signal, group, code) in [
-        (Signal::INT, true, Some(0)),
-        (Signal::TERM, false, Some(0)),
-        (Signal::KILL, false, None),
-    ] {
+    for (signal, group, code) in
+        [(Signal::INT, true, Some(0)), (Signal::TERM, false, Some(0)), (Signal::KILL, false, None)]
+    {
         let demo = Demo::start();
         let dir = demo.dir.clone();
         assert_eq!(process::of_folder(&dir).len(), 13, "the demo and its nodes");

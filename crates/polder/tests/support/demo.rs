@@ -117,7 +117,7 @@ impl Demo {
         let left = process::left_behind(&self.dir, END_MAX);
         for pid in &left {
             // It may have ended meanwhile.
-            drop(rustix::process::kill_process(rustix::process::Pid::from_raw(*pid as i32).unwrap(), Signal::KILL));
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(*pid as i32).unwrap(), Signal::KILL);
         }
         left
     }

@@ -6,6 +6,7 @@
 
 pub mod demo;
 pub mod http;
+pub mod node;
 pub mod process;
 
 use std::path::{Path, PathBuf};
