@@ -8,7 +8,7 @@ use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
-use crate::failure::{Failure, of_file};
+use crate::failure::{Exit, Failure, of_file};
 
 /// What the demo started: `demo.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,7 +112,9 @@ impl DemoRecord {
             None => self.tenants.first(),
         };
         found.ok_or_else(|| {
-            Failure::new(format!("no tenant `{}`", name.unwrap_or("at all"))).hint(format!("tenants: {}", names()))
+            Failure::new(format!("no tenant `{}`", name.unwrap_or("at all")))
+                .hint(format!("tenants: {}", names()))
+                .exit(Exit::Usage)
         })
     }
 
@@ -120,7 +122,8 @@ impl DemoRecord {
     pub fn node(&self, name: &str) -> Result<&NodeRecord, Failure> {
         let names = || self.nodes.iter().map(|one| one.node.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.nodes.iter().find(|one| one.node.as_str() == name);
-        found.ok_or_else(|| Failure::new(format!("no node `{name}` in this demo")).hint(format!("nodes: {}", names())))
+        let unknown = || Failure::new(format!("no node `{name}` in this demo")).exit(Exit::Usage);
+        found.ok_or_else(|| unknown().hint(format!("nodes: {}", names())))
     }
 
     /// A client on a node's own socket.

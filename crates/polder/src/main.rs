@@ -40,27 +40,18 @@ pub enum Output {
     Json,
 }
 
+/// Each one's help stands with its arguments: a text here would hide it.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a whole small federation on this machine, or tell its story once.
     Demo(commands::demo::Arguments),
-    /// Run one node.
     Up(commands::up::Arguments),
-    /// Ask a question and show where it ran, where not, and why.
     Ask(commands::ask::Arguments),
-    /// Explain a decision: every factory, every rule, every fact.
     Why(commands::why::Arguments),
-    /// Check a receipt, offline.
     Verify(commands::verify::Arguments),
-    /// List the factories and what is known of them.
     Factories(commands::factories::Arguments),
-    /// Show how a node, or every node of the demo, is.
     Status(commands::status::Arguments),
-    /// Kill a node of the demo.
     Kill(commands::kill::Arguments),
-    /// Look for what would keep a node from running.
     Doctor(commands::doctor::Arguments),
-    /// Print shell completions.
     Completions(commands::completions::Arguments),
 }
 

@@ -216,7 +216,11 @@ fn requests_that_are_no_http_end_quietly() {
     // Two ways to say how long it is: whoever stands before this node might have counted the other way.
     let mut both = website.head("POST", CHAT, &[("content-length", "5"), ("transfer-encoding", "chunked")]);
     both.extend(format!("\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).bytes());
-    assert!([0, 400].contains(&website.raw(&both).status));
+    refused(&website.raw(&both), 400, "invalid_json", None);
+    // In the other order the second is dropped while the head is read: then the chunks count, and they alone.
+    let mut other = website.head("POST", CHAT, &[("transfer-encoding", "chunked"), ("content-length", "5")]);
+    other.extend(format!("\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).bytes());
+    assert!([0, 200, 400].contains(&website.raw(&other).status));
     let mut twice = website.head("POST", CHAT, &[("content-length", "5")]);
     twice.extend(format!("content-length: {}\r\n\r\n{body}", body.len()).bytes());
     assert!([0, 400].contains(&website.raw(&twice).status));

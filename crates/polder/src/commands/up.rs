@@ -63,7 +63,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         }
         (None, None) => return Err(Failure::new("name a configuration or an upstream").exit(Exit::Usage)),
     };
-    let config = Config::load(&config).map_err(|e| Failure::new(e.to_string()))?;
+    let config = Config::load(&config).map_err(|e| {
+        Failure::new(e.to_string()).hint("`polder doctor --config FILE` looks at everything that a configuration names")
+    })?;
     let listen = config.listen;
     let node = Node::open(config).await.map_err(|e| Failure::new(e.to_string()))?;
     let (stop, signal) = shutdown::channel();
