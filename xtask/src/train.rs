@@ -291,7 +291,7 @@ repository, and on no other text or model. It repeats what stands there and know
 what it says about the world is not to be trusted. It is here so that the demo and the tests \
 need no download.\n\n\
 Trained by this command, on a CPU:\n\n\
-    cargo run --release -p xtask --features train -- train-demo-model --seed {} --epochs {}\n\n\
+```\ncargo run --release -p xtask --features train -- train-demo-model --seed {} --epochs {}\n```\n\n\
 The same seed gives the same bytes on the same machine; another processor may round otherwise. \
 Loss in the last epoch: {loss:.3}.\n\n\
 Under the licence of this repository.\n",

@@ -1,8 +1,8 @@
 //! Audit: an independent, simpler check of a decision, from its statement and the texts and facts of its time.
 //!
-//! It shares only `facts` and plain data with what it checks. Policies are parsed anew, entities and contexts are JSON rather
-//! than parts, labels are checked without Cedar, and the choice is found by looking at every pair. Absent: speed, and
-//! any word on whether a fact was true.
+//! It shares only `facts` and plain data with what it checks. Policies are parsed anew, entities and contexts are JSON
+//! rather than parts, labels are checked without Cedar, and the choice is found by looking at every pair. Absent:
+//! speed, and any word on whether a fact was true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
@@ -103,6 +103,9 @@ fn check_verdict(
         (LayerKind::Terms, &record.terms),
     ] {
         let mut refused = BTreeSet::new();
+        if statement.request.labels.purposes.is_empty() {
+            refused.insert("no-purpose".to_owned());
+        }
         for purpose in &statement.request.labels.purposes {
             refused.extend(ask(statement, *purpose, name, &profile, text));
         }
@@ -111,14 +114,18 @@ fn check_verdict(
             found.push(format!("`{name}`: the {layer:?} layer refuses by {refused:?}, the statement says {said:?}"));
         }
     }
-    let outside = outside_countries(statement, &profile);
-    if outside != said.iter().any(|(layer, _)| *layer == LayerKind::Labels) {
-        found.push(format!("`{name}`: the statement and its countries disagree"));
+    let refuses = labels_refuse(statement, &profile);
+    if refuses != said.iter().any(|(layer, _)| *layer == LayerKind::Labels) {
+        found.push(format!("`{name}`: the statement and its labels disagree"));
     }
 }
 
-fn outside_countries(statement: &DecisionStatement, profile: &Profile) -> bool {
-    let Some(countries) = &statement.request.labels.countries else { return false };
+/// Whether the labels layer refuses: the site is in none of the named countries, or there is no purpose to ask with.
+fn labels_refuse(statement: &DecisionStatement, profile: &Profile) -> bool {
+    let labels = &statement.request.labels;
+    let Some(countries) = labels.countries.as_ref().filter(|_| !labels.purposes.is_empty()) else {
+        return labels.purposes.is_empty();
+    };
     match profile.facts.get("site").map(|held| &held.fact.claim) {
         Some(Claim::Site { country, .. }) => !countries.contains(country),
         _ => true,

@@ -88,7 +88,8 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
     }
 }
 
-/// `serde_json` escapes strings exactly as RFC 8785 §3.2.2.2 does: the two-letter forms, `\u00xx` in lower case, nothing else.
+/// `serde_json` escapes strings exactly as RFC 8785 §3.2.2.2 does: the two-letter forms, `\u00xx` in lower case,
+/// nothing else.
 fn write_json<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
     serde_json::to_writer(out, value).map_err(|e| CanonicalError::Json(e.to_string()))
 }

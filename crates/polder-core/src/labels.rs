@@ -219,7 +219,7 @@ impl Labels {
                 (Some(a), Some(b)) => Some(both(&a, &b)?),
                 (a, b) => a.or(b),
             };
-            labels.language = one.language.or(labels.language);
+            labels.language = asked.language.or(labels.language);
         }
         Ok(labels)
     }

@@ -1,14 +1,13 @@
 //! Decides what may run where, why and at what cost, and proves it.
 //!
 //! Pure: time, seed and ids are arguments, every number is an integer, and the same arguments give the same value.
-//! Absent: async, IO, clocks, randomness and unordered maps. `ARCHITECTURE.md` says how the modules build on each other.
+//! Absent: async, IO, clocks, randomness and unordered maps. `ARCHITECTURE.md` says how the modules build on each
+//! other.
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod audit;
 pub mod canonical;
-#[cfg(test)]
-mod example;
 pub mod facts;
 pub mod ids;
 pub mod keys;
@@ -21,3 +20,6 @@ pub mod receipt;
 pub mod request;
 pub mod statement;
 pub mod ticket;
+
+#[cfg(test)]
+mod tests;

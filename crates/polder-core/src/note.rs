@@ -1,6 +1,7 @@
 //! Signed checkpoints of a log: C2SP `signed-note` around C2SP `tlog-checkpoint`.
 //!
-//! A note is read in one form only, so that changing any byte of it is noticed. Cosignatures are absent until witnesses exist.
+//! A note is read in one form only, so that changing any byte of it is noticed. Cosignatures are absent until
+//! witnesses exist.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

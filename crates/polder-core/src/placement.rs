@@ -1,8 +1,9 @@
 //! Placement: `decide`, the one function that says where something runs.
 //!
-//! It asks every layer about every factory, keeps every cause of every no, and among those that are left takes the lowest
-//! integer score. A refusal comes with the nearest relaxations, computed from the same causes. Absent: clocks, networks
-//! and state; the snapshot holds what was known at one instant, and a retry is a new decision with exclusions.
+//! It asks every layer about every factory, keeps every cause of every no, and among those that are left takes the
+//! lowest integer score. A refusal comes with the nearest relaxations, computed from the same causes. Absent: clocks,
+//! networks and state; the snapshot holds what was known at one instant, and a retry is a new decision with
+//! exclusions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -236,8 +237,8 @@ fn availability_causes(factory: &Factory, request: &Request) -> Vec<Cause> {
     causes
 }
 
-/// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that contains
-/// another is dropped, and the rest is ordered by distance, size, score and name.
+/// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that
+/// contains another is dropped, and the rest is ordered by distance, size, score and name.
 fn nearest(verdicts: &[Verdict], owner: &Layer) -> Vec<Relaxation> {
     let mut all: Vec<(Relaxation, u64)> = Vec::new();
     for verdict in verdicts {
@@ -258,8 +259,9 @@ fn nearest(verdicts: &[Verdict], owner: &Layer) -> Vec<Relaxation> {
     kept
 }
 
-/// How far a change is from what the owner would do. What time alone may mend comes first, then what the owner declared with
-/// `@relax("n")`, then the request's own labels, then the owner's other rules, and last what others decide.
+/// How far a change is from what the owner would do. What time alone may mend comes first, then what the owner
+/// declared with `@relax("n")`, then the request's own labels, then the owner's other rules, and last what others
+/// decide.
 pub fn distance(change: &Change, owner: &Layer) -> u64 {
     match change.layer {
         LayerKind::Availability if change.rule == NO_CAPACITY => 1,

@@ -1,8 +1,9 @@
 //! Receipts: one file that lets a stranger check, offline, what a home decided and what a factory did.
 //!
-//! A receipt holds both statements, their salts, their inclusion proofs and the signed checkpoints. It is canonical JSON and a
-//! line feed, and it is read in that form only, so that no byte of it can change unnoticed. What a receipt proves is who
-//! claimed what, and that nobody changed it afterwards; that a claim was true is absent, and nothing here says so.
+//! A receipt holds both statements, their salts, their inclusion proofs and the signed checkpoints. It is canonical
+//! JSON and a line feed, and it is read in that form only, so that no byte of it can change unnoticed. What a receipt
+//! proves is who claimed what, and that nobody changed it afterwards; that a claim was true is absent, and nothing
+//! here says so.
 
 use serde::{Deserialize, Serialize};
 

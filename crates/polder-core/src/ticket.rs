@@ -1,7 +1,7 @@
 //! The right to run at a factory: a signed capability for a while, and an unsigned ticket for each request.
 //!
-//! Nothing is signed per request. The capability is verified once and cached; the ticket travels inside the channel of two
-//! pinned keys, and its digest stands in both leaves. Sending either is absent: see `polder-node`.
+//! Nothing is signed per request. The capability is verified once and cached; the ticket travels inside the channel of
+//! two pinned keys, and its digest stands in both leaves. Sending either is absent: see `polder-node`.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};

@@ -41,8 +41,13 @@ pub enum ConfigError {
         message: String,
     },
     /// A policy does not hold.
-    #[error("policy {0}")]
+    #[error("{_0}{hint}", hint = hint_of(_0))]
     Policy(#[from] polder_core::policy::PolicyError),
+}
+
+/// What to do about a policy error, where that is known.
+fn hint_of(error: &polder_core::policy::PolicyError) -> String {
+    error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"))
 }
 
 /// A checked configuration.

@@ -26,9 +26,9 @@ use tokio::sync::mpsc;
 use crate::clock::now_ms;
 use crate::config::{ConfigError, FactoryConfig, Member};
 use crate::inference::{Engine, EngineError, Event};
-use crate::kept::Kept;
 use crate::log::Log;
 use crate::peers::wire::{Envelope, Frame, Offer, Status, VERSION, Work};
+use crate::policies::{self, InForce};
 use crate::store::Store;
 
 /// Frames that wait for a slow reader before generation waits too.
@@ -41,13 +41,14 @@ pub type Frames = Pin<Box<dyn Stream<Item = Frame> + Send>>;
 pub struct Factory {
     node: NodeId,
     terms_file: PathBuf,
-    terms: RwLock<Kept>,
+    terms: RwLock<InForce>,
     schema: Arc<PolicySchema>,
     passport: Passport,
     authority: [u8; 32],
     issuers: Vec<TrustedIssuer>,
     engine: Arc<dyn Engine>,
     log: Log,
+    store: Store,
     homes: BTreeMap<NodeId, VerifyingKey>,
     price_microeur_per_mtok: u64,
     places: u32,
@@ -68,15 +69,16 @@ impl Drop for Place {
 
 impl Factory {
     /// A factory from its checked configuration.
-    pub fn new(
+    pub async fn new(
         card: &NodeCard,
         config: &FactoryConfig,
         members: &[Member],
         schema: Arc<PolicySchema>,
         engine: Arc<dyn Engine>,
         log: Log,
-        terms: Kept,
-    ) -> Self {
+        store: Store,
+    ) -> Result<Self, ConfigError> {
+        let terms = policies::load(LayerKind::Terms, &config.terms, &schema, &store).await?;
         let own = [card];
         let cards = members.iter().map(|member| &member.card).chain(own);
         let homes = cards.filter_map(|card| Some((card.node.clone(), card.key(Role::Authority).ok()?))).collect();
@@ -86,7 +88,7 @@ impl Factory {
             key: signed.key,
             at_most: signed.fact.evidence,
         });
-        Self {
+        Ok(Self {
             node: card.node.clone(),
             terms_file: config.terms.clone(),
             terms: RwLock::new(terms),
@@ -96,13 +98,14 @@ impl Factory {
             passport: config.passport.clone(),
             engine,
             log,
+            store,
             homes,
             price_microeur_per_mtok: config.price_microeur_per_mtok,
             places: u32::try_from(config.places).unwrap_or(u32::MAX),
             taken_max: u32::try_from(config.places.saturating_add(config.queue)).unwrap_or(u32::MAX),
             taken: Arc::new(AtomicU32::new(0)),
             nonces: Mutex::new(BTreeMap::new()),
-        }
+        })
     }
 
     /// The engine that runs the models.
@@ -110,15 +113,15 @@ impl Factory {
         self.engine.as_ref()
     }
 
-    /// Reads the terms file again. Where it is broken, the terms stay as they are and what is wrong comes back.
-    pub async fn reload_terms(&self, store: &Store) -> Result<Option<String>, ConfigError> {
-        let kept = Kept::load(LayerKind::Terms, &self.terms_file, &self.schema, store).await?;
-        let refused = kept.refused.clone();
-        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = kept;
+    /// Reads the terms file again; the message says where it is broken, and then the terms of before stay in force.
+    pub async fn reload_terms(&self) -> Result<Option<String>, ConfigError> {
+        let terms = policies::load(LayerKind::Terms, &self.terms_file, &self.schema, &self.store).await?;
+        let refused = terms.refused.clone();
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = terms;
         Ok(refused)
     }
 
-    /// Why the terms file's own text is not in force, where it is not.
+    /// What is wrong with the terms file, where older terms are in force.
     pub fn terms_problem(&self) -> Option<String> {
         self.terms.read().unwrap_or_else(PoisonError::into_inner).refused.clone()
     }
@@ -133,13 +136,14 @@ impl Factory {
         Status {
             version: VERSION,
             node: self.node.clone(),
-            terms_file: self.terms_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            terms_file: terms.file.clone(),
             terms: terms.text.clone(),
             passport: self.passport.clone(),
             models: self.engine.models().into_iter().filter_map(offer).collect(),
             backend: self.engine.backend(),
             price_microeur_per_mtok: self.price_microeur_per_mtok,
             places: self.places,
+            queue: self.taken_max.saturating_sub(self.places),
             running: self.taken.load(Ordering::Acquire),
         }
     }
@@ -186,7 +190,11 @@ impl Factory {
             Work::Chat(request) => (Action::Infer, &request.model),
             Work::Embed(request) => (Action::Embed, &request.model),
         };
-        if ticket.request.action != action || ticket.request.model.as_str() != model {
+        let within = match &work {
+            Work::Chat(request) => request.max_tokens.unwrap_or(u32::MAX) <= ticket.tokens_max,
+            Work::Embed(_) => true,
+        };
+        if ticket.request.action != action || ticket.request.model.as_str() != model || !within {
             return Err(refused("ticket", "the work is not what the ticket allows".to_owned()));
         }
         if !self.first_use(ticket.nonce, now) {

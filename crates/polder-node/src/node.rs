@@ -14,7 +14,7 @@ use axum::routing::get;
 use http::StatusCode;
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
-use polder_core::policy::{LayerKind, PolicySchema};
+use polder_core::policy::PolicySchema;
 use serde_json::{Value, json};
 
 use crate::api;
@@ -26,7 +26,6 @@ use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Gateway};
 use crate::home::{Home, Known, PolicyState, View};
 use crate::inference::Engine;
-use crate::kept::Kept;
 use crate::keys::NodeKeys;
 use crate::log::Log;
 use crate::peers::{Local, Peer, Remote, server, tls};
@@ -99,8 +98,9 @@ impl Node {
             Some(factory) => {
                 let engine = engine(factory).await?;
                 let (members, schema) = (&config.members, Arc::clone(&schema));
-                let terms = Kept::load(LayerKind::Terms, &factory.terms, &schema, &store).await?;
-                Some(Arc::new(Factory::new(&keys.card, factory, members, schema, engine, log.clone(), terms)))
+                let opened =
+                    Factory::new(&keys.card, factory, members, schema, engine, log.clone(), store.clone()).await?;
+                Some(Arc::new(opened))
             }
             None => None,
         };
@@ -145,7 +145,10 @@ impl Node {
     fn router(self: &Arc<Self>) -> Router {
         let mut router = api::router(Arc::clone(self))
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(|| async { "ok\n" }))
+            .route("/readyz", {
+                let node = Arc::clone(self);
+                get(move || async move { node.readiness() })
+            })
             .route("/log/checkpoint", {
                 let log = self.log.clone();
                 get(move || async move { log.checkpoint() })
@@ -157,6 +160,18 @@ impl Node {
         router.fallback(unknown_route)
     }
 
+    /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
+    fn readiness(&self) -> (StatusCode, &'static str) {
+        let hears = |home: &Arc<Home>| home.view.known().values().any(|known| known.gone.is_none());
+        if self.factory.as_ref().is_some_and(|factory| factory.engine().models().is_empty()) {
+            return (StatusCode::SERVICE_UNAVAILABLE, "no model can be served\n");
+        }
+        match self.home.as_ref().is_none_or(hears) {
+            true => (StatusCode::OK, "ok\n"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "no factory answers\n"),
+        }
+    }
+
     /// How the node is, for its operators.
     pub fn status(&self) -> Value {
         let home = self.home.as_ref().map(|home| {
@@ -166,8 +181,8 @@ impl Node {
                 "tenant": home.tenant,
                 "factories": known.len(),
                 "factories_up": known.values().filter(|known| known.gone.is_none()).count(),
-                "policy": policies.loaded.owner.digest(),
-                "baseline": policies.loaded.baseline.digest(),
+                "policy": policies.owner.digest(),
+                "baseline": policies.baseline.digest(),
                 "policy_problems": policies.refused,
             })
         });
@@ -181,8 +196,7 @@ impl Node {
                 .collect();
             json!({
                 "models": status.models, "backend": status.backend, "places": status.places,
-                "running": status.running, "model_problems": failures,
-                "policy_problems": factory.terms_problem().into_iter().collect::<Vec<_>>(),
+                "running": status.running, "model_problems": failures, "terms_problem": factory.terms_problem(),
             })
         });
         json!({
@@ -209,7 +223,7 @@ impl Node {
             }
         }
         if let Some(factory) = &self.factory {
-            match factory.reload_terms(&self.store).await {
+            match factory.reload_terms().await {
                 Ok(refused) => problems.extend(refused),
                 Err(error) => problems.push(error.to_string()),
             }

@@ -53,6 +53,17 @@ fn failed(reason: impl ToString) -> EngineError {
     EngineError::Failed { reason: reason.to_string() }
 }
 
+/// An error with the causes behind it: the outermost alone often says only that something failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
 impl Upstream {
     /// An engine at a base URL such as `http://127.0.0.1:8000/v1`; asks it at once, and then regularly, what it serves.
     pub async fn connect(config: &UpstreamConfig) -> Result<Arc<Self>, String> {
@@ -120,7 +131,8 @@ impl Upstream {
         }
         let request = request.body(Full::new(body)).map_err(failed)?;
         let sent = timeout(HEAD_TIMEOUT, self.client.request(request)).await;
-        let response = sent.map_err(|_| failed("no answer in time"))?.map_err(failed)?;
+        let response = sent.map_err(|_| failed(format!("`{}` did not answer in time", self.base)))?;
+        let response = response.map_err(|e| failed(format!("`{}`: {}", self.base, chain(&e))))?;
         if response.status() == StatusCode::OK { Ok(response) } else { Err(refusal(response).await) }
     }
 
@@ -134,7 +146,7 @@ async fn read_json<T: serde::de::DeserializeOwned>(response: http::Response<Inco
     serde_json::from_slice(&body.to_bytes()).map_err(|e| failed(format!("the engine's answer is not understood: {e}")))
 }
 
-/// What an engine's error means to an application. Its message is not passed on where it may quote the request.
+/// What an engine's error means to an application. What it says of a request goes back to whoever sent the request, and nowhere else.
 async fn refusal(response: http::Response<Incoming>) -> EngineError {
     let status = response.status();
     let body: Value = read_json(response).await.unwrap_or(Value::Null);

@@ -1,7 +1,7 @@
 //! A federation as data: its issuers, factories and tenants, checked, and their facts signed on demand.
 //!
-//! One description serves both the demo's real nodes and the scenarios, so that the two can never tell different stories.
-//! Absent: reading files (texts are arguments), making keys (they are arguments too) and clocks.
+//! One description serves both the demo's real nodes and the scenarios, so that the two can never tell different
+//! stories. Absent: reading files (texts are arguments), making keys (they are arguments too) and clocks.
 
 use std::collections::{BTreeMap, BTreeSet};
 

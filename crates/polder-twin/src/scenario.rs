@@ -1,9 +1,9 @@
 //! Text scenarios: commands with the transcript they give, run in virtual time over the product's own deciding code.
 //!
-//! A scenario is a test, a demonstration and a page of the manual at once. A line that begins with `#` is a remark, one that
-//! begins with `$ ` is a command, and the lines after a command are what it printed. Seeds and ids are fixed, so the
-//! same text gives the same transcript, to the byte. Absent: processes, sockets and engines; an execution statement made
-//! here names the back end `twin`, because nothing really ran.
+//! A scenario is a test, a demonstration and a page of the manual at once. A line that begins with `#` is a remark,
+//! one that begins with `$ ` is a command, and the lines after a command are what it printed. Seeds and ids are fixed,
+//! so the same text gives the same transcript, to the byte. Absent: processes, sockets and engines; an execution
+//! statement made here names the back end `twin`, because nothing really ran.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +37,9 @@ pub enum ScenarioError {
     Federation(String),
 }
 
-/// Runs a scenario and returns its actual transcript: the same remarks, blank lines and commands, each command followed by
-/// what it printed now. The scenario holds where the transcript equals its text. `file` is its name in messages.
+/// Runs a scenario and returns its actual transcript: the same remarks, blank lines and commands, each command
+/// followed by what it printed now. The scenario holds where the transcript equals its text. `file` is its name in
+/// messages.
 pub fn run(file: &str, text: &str, federation: &Federation) -> Result<String, ScenarioError> {
     let mut world = World::new(federation).map_err(ScenarioError::Federation)?;
     let mut transcript = String::with_capacity(text.len());

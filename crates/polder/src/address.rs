@@ -15,6 +15,8 @@ use crate::failure::{Exit, Failure, of_file};
 pub struct DemoRecord {
     /// Where everything of this demo is.
     pub dir: PathBuf,
+    /// The process that started it and ends with it.
+    pub pid: u32,
     /// The nodes, factories first.
     pub nodes: Vec<NodeRecord>,
     /// The tenants.
@@ -122,12 +124,23 @@ impl DemoRecord {
     pub fn node(&self, name: &str) -> Result<&NodeRecord, Failure> {
         let names = || self.nodes.iter().map(|one| one.node.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.nodes.iter().find(|one| one.node.as_str() == name);
-        let unknown = || Failure::new(format!("no node `{name}` in this demo")).exit(Exit::Usage);
-        found.ok_or_else(|| unknown().hint(format!("nodes: {}", names())))
+        found.ok_or_else(|| {
+            Failure::new(format!("no node `{name}` in this demo")).hint(format!("nodes: {}", names())).exit(Exit::Usage)
+        })
+    }
+
+    /// Whether the demo's own process is still there, and still a demo: process ids come round again.
+    fn runs(&self) -> bool {
+        let command = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        command.split(|byte| *byte == 0).any(|word| word == b"demo")
     }
 
     /// A client on a node's own socket.
     pub fn client(&self, name: &str) -> Result<Client, Failure> {
+        if !self.runs() {
+            return Err(Failure::new(format!("this demo has ended: `{}`", self.dir.display()))
+                .hint("start one with `polder demo`; receipts of the old one can still be verified"));
+        }
         Client::over_socket(&self.node(name)?.socket)
     }
 }

@@ -40,7 +40,7 @@ pub enum Output {
     Json,
 }
 
-/// Each one's help stands with its arguments: a text here would hide it.
+/// The subcommands; each one's help stands with its options.
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(commands::demo::Arguments),

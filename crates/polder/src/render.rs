@@ -49,8 +49,3 @@ pub fn bold(text: &str) -> String {
     let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
 }
-
-/// Micro-euro for a million tokens, as euro.
-pub fn price(microeur: u64) -> String {
-    format!("{}.{:02} EUR", microeur / 1_000_000, microeur % 1_000_000 / 10_000)
-}

@@ -72,11 +72,34 @@ pub struct Story {
     pub failed_check: Option<String>,
 }
 
-/// Asks, fetches the receipt into `folder` and verifies it.
+/// Where a receipt is put.
+#[derive(Debug, Clone)]
+pub enum ReceiptPlace {
+    /// In this file.
+    File(PathBuf),
+    /// In this folder, named by its decision.
+    Folder(PathBuf),
+}
+
+impl ReceiptPlace {
+    /// The file, or else the folder.
+    pub fn of(file: Option<&Path>, folder: &Path) -> Self {
+        file.map_or_else(|| Self::Folder(folder.to_owned()), |file| Self::File(file.to_owned()))
+    }
+
+    fn path(&self, decision: &str) -> PathBuf {
+        match self {
+            Self::File(file) => file.clone(),
+            Self::Folder(folder) => folder.join(format!("{decision}.receipt.json")),
+        }
+    }
+}
+
+/// Asks, fetches the receipt and verifies it.
 pub async fn tell(
     client: &Client,
     question: Question,
-    folder: &Path,
+    place: &ReceiptPlace,
     members: Option<&[NodeCard]>,
 ) -> Result<Story, Failure> {
     let body = json!({
@@ -98,7 +121,7 @@ pub async fn tell(
         answer.ok()?;
         return Err(Failure::new("the endpoint failed"));
     }
-    let receipt = fetch_receipt(client, &decision, folder).await?;
+    let receipt = fetch_receipt(client, &decision, &place.path(&decision)).await?;
     let bytes = std::fs::read(&receipt).map_err(of_file(&receipt))?;
     let checked = receipt::verify(&bytes, members);
     Ok(Story {
@@ -153,16 +176,17 @@ async fn explain(client: &Client, decision: &str) -> Result<Value, Failure> {
     Err(Failure::new(format!("the node does not know its own decision `{decision}`")))
 }
 
-async fn fetch_receipt(client: &Client, decision: &str, folder: &Path) -> Result<PathBuf, Failure> {
+async fn fetch_receipt(client: &Client, decision: &str, path: &Path) -> Result<PathBuf, Failure> {
     let answer = client.get(&format!("/api/v1/receipts/{decision}")).await?;
     if !answer.status.is_success() {
         answer.ok()?;
         return Err(Failure::new("the receipt could not be fetched"));
     }
-    std::fs::create_dir_all(folder).map_err(of_file(folder))?;
-    let path = folder.join(format!("{decision}.receipt.json"));
-    std::fs::write(&path, &answer.body).map_err(of_file(&path))?;
-    Ok(path)
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(of_file(folder))?;
+    }
+    std::fs::write(path, &answer.body).map_err(of_file(path))?;
+    Ok(path.to_owned())
 }
 
 impl Story {

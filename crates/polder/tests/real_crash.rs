@@ -149,7 +149,7 @@ fn broken_terms_change_nothing_either() {
     std::fs::write(&terms, BROKEN).unwrap();
     process::signal(demo.node_pid("bologna"), Signal::HUP);
     let place = "bologna.cedar:3:";
-    let problems = || status(&demo, "bologna")["factory"]["policy_problems"][0].as_str().map(str::to_owned);
+    let problems = || status(&demo, "bologna")["factory"]["terms_problem"].as_str().map(str::to_owned);
     assert!(until("the problem in `status`", problems).contains(place));
     kill(&demo, "bologna");
     let running = restart(&demo, "bologna");

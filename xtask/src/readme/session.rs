@@ -14,6 +14,8 @@ use super::{Action, Step};
 
 /// How long a command in the background may take until it has printed what is expected.
 const BACKGROUND_MAX: Duration = Duration::from_secs(60);
+/// How the session's folder reads in the README: it stands in for `XDG_STATE_HOME`, whose default this is.
+const STATE_SHOWN: &str = "~/.local/state";
 /// How long a command may take to end when it is interrupted.
 const INTERRUPTED_MAX: Duration = Duration::from_secs(15);
 
@@ -113,9 +115,9 @@ impl Session {
         Ok(self.shown(&running.printed))
     }
 
-    /// What was printed, the temporary folder shown as everybody's: /tmp.
+    /// What was printed, the fresh folder shown as the one that state is kept in where nobody says otherwise.
     fn shown(&self, printed: &Mutex<String>) -> String {
-        printed.lock().unwrap().replace(&self.home.to_string_lossy().into_owned(), "/tmp")
+        printed.lock().unwrap().replace(&self.home.to_string_lossy().into_owned(), STATE_SHOWN)
     }
 }
 

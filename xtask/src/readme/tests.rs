@@ -96,6 +96,15 @@ fn a_session_remembers_what_came_before() {
 
 #[cfg(unix)]
 #[test]
+fn the_folder_of_a_session_is_shown_as_the_default_one() {
+    let told = told_by_a_shell(
+        "$ polder -c 'echo \"$XDG_STATE_HOME/polder/demo-1-2/demo.json\"'\n~/.local/state/polder/demo-1-2/demo.json",
+    );
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_line_with_control_c_interrupts() {
     let told = told_by_a_shell(
         "$ polder -c 'trap \"echo stopped; exit 4\" INT; echo ready; while true; do sleep 0.05; done'\nready\n^C\n\

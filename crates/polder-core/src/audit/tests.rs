@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::*;
 use crate::facts::{Certification, Fact, SignedFact, Vendor};
 use crate::ids::{IssuerId, ModelId};
 use crate::labels::{Action, DataClass, Language};
 use crate::placement::{Inputs, NO_CAPACITY, UNREACHABLE, Weights};
 use crate::policy::Cause;
 use crate::request::Request;
+use crate::tests::*;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree as _;
@@ -77,7 +77,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     let countries = proptest::option::of(subsequence(&COUNTRIES[..], 1..4));
     (
         select(DataClass::all()),
-        subsequence(Purpose::all(), 1..4),
+        prop_oneof![19 => subsequence(Purpose::all(), 1..4), 1 => Just(Vec::new())],
         countries,
         proptest::option::of(select(Language::all())),
         select(Action::all()),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::{REGISTER, country, fact, key, node, operator, public, site, trust};
+use crate::tests::{REGISTER, country, fact, key, node, operator, public, site, trust};
 
 const OWN: u8 = 10;
 

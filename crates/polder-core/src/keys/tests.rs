@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::{Log, key, node};
+use crate::tests::{Log, key, node};
 
 fn card() -> NodeCard {
     Log::new("paris", 20).card

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::canonical::hash;
-use crate::example::key;
+use crate::tests::key;
 
 const LOG: &str = "polder/paris";
 
@@ -56,8 +56,9 @@ fn other_forms_other_logs_and_other_keys_are_refused() {
     assert_eq!(Checkpoint::open(&note, LOG, &key(6).verifying_key()), Err(NoteError::Signature));
 }
 
-/// C2SP `signed-note`: the key hash is SHA-256(name, 0x0A, 0x01, key)[:4], a signature line is an em dash, the name and the
-/// base64 of key hash and signature, and the signature is over the text with its last line feed. All of it by hand.
+/// C2SP `signed-note`: the key hash is SHA-256(name, 0x0A, 0x01, key)[:4], a signature line is an em dash, the name
+/// and the base64 of key hash and signature, and the signature is over the text with its last line feed. All of it by
+/// hand.
 #[test]
 fn the_format_is_that_of_other_verifiers() {
     let public = key(5).verifying_key();

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
 use crate::labels::{DataClass, Purpose};
 use crate::request::Request;
+use crate::tests::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
 
 fn public() -> Request {
     request(DataClass::Public, &[Purpose::Finance])
@@ -111,7 +111,8 @@ fn every_purpose_must_be_allowed() {
     assert_eq!(ask(&[Purpose::Defence]), Outcome::Refused);
     assert_eq!(ask(&[Purpose::Finance, Purpose::Research, Purpose::Defence]), Outcome::Refused);
     let none = world.decide(&request(DataClass::Public, &[]));
-    assert_eq!(rules(&none, "a"), ["no-purpose"]);
+    assert_eq!(none.outcome, Outcome::Refused);
+    assert!(rules(&none, "a").iter().all(|rule| rule == "no-purpose"));
 }
 
 #[test]
@@ -176,7 +177,8 @@ fn at_most_five_relaxations_are_named() {
     for n in 0..8 {
         let name = format!("f{n}");
         owner += &format!(
-            "\n@id(\"not-{name}\")\n@reason(\"test\")\nforbid (principal, action, resource)\nwhen {{ resource == Factory::\"{name}\" }};"
+            "\n@id(\"not-{name}\")\n@reason(\"test\")\nforbid (principal, action, resource)\n\
+             when {{ resource == Factory::\"{name}\" }};"
         );
         sites.push(Site::new(&name, "FR", "FR", 8 - n));
     }

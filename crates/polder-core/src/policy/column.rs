@@ -61,7 +61,8 @@ impl Column {
         &self.entities
     }
 
-    /// The facts behind one attribute, or the lack of them. Control is made of the operator and its owners, so both stand there.
+    /// The facts behind one attribute, or the lack of them. Control is made of the operator and its owners, so both
+    /// stand there.
     pub(super) fn read(&self, kind: &str) -> Vec<FactRead> {
         match kind {
             "control" => [self.read_one("operator"), self.read_one("control")].concat(),

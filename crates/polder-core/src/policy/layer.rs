@@ -155,7 +155,8 @@ impl Source<'_> {
             return Ok(());
         }
         let offset = self.offset_of_policy(policy);
-        let hint = "write `permit (principal, action, resource);` and turn each condition into a `forbid` with `@id` and `@reason`";
+        let hint = "write `permit (principal, action, resource);` and turn each condition into a `forbid` with `@id` \
+                    and `@reason`";
         Err(self.at(offset, "a permit must not have conditions", Some(hint)))
     }
 

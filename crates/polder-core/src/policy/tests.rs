@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::example::*;
 use crate::facts::{Claim, Evidence, Profile, SignedFact, believe};
 use crate::ids::{ModelId, ProjectId, TenantId};
 use crate::labels::{Action, Closed as _, Country, DataClass, Purpose};
+use crate::tests::*;
 
 fn parse(text: &str) -> Result<Layer, PolicyError> {
     Layer::parse(LayerKind::Owner, "bank.cedar", text, &schema())

@@ -3,10 +3,10 @@
 
 use super::*;
 use crate::canonical::hash;
-use crate::example::{BANK, Log, Site, World, key, node, public, request};
 use crate::ids::{DecisionId, ModelId, TenantId};
 use crate::labels::{DataClass, Purpose};
 use crate::statement::v1::ExecutionOutcome;
+use crate::tests::{BANK, Log, Site, World, key, node, public, request};
 
 fn decision(class: DataClass) -> DecisionStatement {
     let world = World::new(BANK, vec![Site::new("paris", "FR", "US", 1)]);

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::example::{key, node, request};
 use crate::labels::{DataClass, Purpose};
+use crate::tests::{key, node, request};
 
 const FROM: u64 = 1_000_000;
 const UNTIL: u64 = FROM + CAPABILITY_MS_MAX;

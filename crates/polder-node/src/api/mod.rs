@@ -165,7 +165,7 @@ async fn factories(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json
             .map(|(slot, held)| {
                 let fact = &held.fact;
                 json!({
-                    "slot": slot, "says": fact.claim.words(), "evidence": held.evidence, "issuer": fact.issuer,
+                    "slot": slot, "claim": fact.claim, "says": fact.claim.words(), "evidence": held.evidence, "issuer": fact.issuer,
                     "from_ms": fact.from_ms, "until_ms": fact.until_ms,
                 })
             })

@@ -29,7 +29,7 @@ use crate::store::Store;
 mod policies;
 mod view;
 
-pub use policies::{LoadedPolicies, PolicyState};
+pub use policies::PolicyState;
 pub use view::{Known, View};
 
 /// The home of one tenant.

@@ -179,13 +179,12 @@ fn compose(
         roots.insert(node.clone(), known.passport);
         factories.extend(factory(node, known, profile, schema, no_terms));
     }
-    let loaded = &policies.loaded;
     let snapshot = Snapshot {
         at_ms: now_ms,
         schema: Arc::clone(schema),
-        baseline: Arc::clone(&loaded.baseline),
-        owner: Arc::clone(&loaded.owner),
-        labels: Arc::clone(&loaded.labels),
+        baseline: Arc::clone(&policies.baseline),
+        owner: Arc::clone(&policies.owner),
+        labels: Arc::clone(&policies.labels),
         facts_root: facts_root(&roots),
         weights,
         factories,
@@ -219,7 +218,7 @@ fn factory(
     };
     let status = known.status.as_ref();
     let (places, running) = status.map_or((0, 0), |status| (u64::from(status.places), u64::from(status.running)));
-    if status.is_some() && running >= places.saturating_mul(5) {
+    if status.is_some_and(|status| running >= places.saturating_add(u64::from(status.queue))) {
         cause(LayerKind::Availability, NO_CAPACITY, "all places and the queue are taken");
     }
     Some(Factory {

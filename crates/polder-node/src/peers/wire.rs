@@ -41,6 +41,8 @@ pub struct Status {
     pub price_microeur_per_mtok: u64,
     /// How many requests run at once.
     pub places: u32,
+    /// How many more may wait.
+    pub queue: u32,
     /// How many run or wait now.
     pub running: u32,
 }

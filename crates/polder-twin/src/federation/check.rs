@@ -1,4 +1,5 @@
-//! From the raw shape to the checked one: names are unique, references lead somewhere, nothing that must be there is empty.
+//! From the raw shape to the checked one: names are unique, references lead somewhere, nothing that must be there is
+//! empty.
 //!
 //! Each error points at the value at fault. Parsing the policies is absent: they are checked where a schema is at hand.
 

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::commands::verify::read_members;
 use crate::failure::{Exit, Failure};
 use crate::render;
-use crate::story::{Question, Story, tell};
+use crate::story::{Question, ReceiptPlace, Story, tell};
 
 /// Ask a question and show where it ran, where not, and why.
 ///
@@ -46,9 +46,9 @@ pub struct Arguments {
     /// Most tokens to generate.
     #[arg(long, default_value_t = 64)]
     max_tokens: u32,
-    /// Where receipts are put; the demo's folder, or `receipts`, where absent.
-    #[arg(long, value_name = "DIR")]
-    receipts: Option<PathBuf>,
+    /// The receipt's file; one named by the decision, in the demo's folder or in `receipts`, where absent.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
     /// The demo's folder; the latest demo where absent.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -89,8 +89,8 @@ async fn ask_endpoint(arguments: &Arguments, url: &str, key: &str) -> Result<Sto
             first.ok_or_else(|| Failure::new("the endpoint offers no model"))?.to_owned()
         }
     };
-    let folder = arguments.receipts.clone().unwrap_or_else(|| PathBuf::from("receipts"));
-    tell(&client, question(arguments, "", model), &folder, None).await
+    let place = ReceiptPlace::of(arguments.receipt.as_deref(), Path::new("receipts"));
+    tell(&client, question(arguments, "", model), &place, None).await
 }
 
 async fn ask_demo(arguments: &Arguments) -> Result<Story, Failure> {
@@ -106,9 +106,9 @@ async fn ask_demo(arguments: &Arguments) -> Result<Story, Failure> {
     })?;
     let model = arguments.model.clone().unwrap_or_else(|| project.model.to_string());
     let members = read_members(&record.dir.join("members.json"))?;
-    let folder = arguments.receipts.clone().unwrap_or_else(|| receipts_folder(&record.dir));
+    let place = ReceiptPlace::of(arguments.receipt.as_deref(), &receipts_folder(&record.dir));
     let client = Client::to(&tenant.endpoint, Some(&project.key))?;
-    tell(&client, question(arguments, tenant.tenant.as_str(), model), &folder, Some(&members)).await
+    tell(&client, question(arguments, tenant.tenant.as_str(), model), &place, Some(&members)).await
 }
 
 /// Where a demo's receipts are put.

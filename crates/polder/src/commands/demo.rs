@@ -15,7 +15,7 @@ use crate::commands::{ask, factories, kill, verify};
 use crate::demo::{Processes, lay_out};
 use crate::failure::{Exit, Failure, of_file};
 use crate::render;
-use crate::story::{Question, Story, tell};
+use crate::story::{Question, ReceiptPlace, Story, tell};
 
 /// Start a whole small federation on this machine, or tell its story once.
 ///
@@ -70,16 +70,16 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     let begun = Instant::now();
     let plan = lay_out(&dir, arguments.model.as_deref())?;
     let (mut processes, record) = Processes::start(&plan)?;
-    record.write(latest || !arguments.once)?;
     let ended = {
         let work = async {
             processes.ready(&record).await?;
+            record.write(latest)?;
             let ready_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             let listed = list(&record).await?;
             if arguments.once {
                 once(&record, listed, ready_ms, output).await
             } else {
-                stay(&record, &listed, ready_ms, output).await
+                stay(&record, &listed, ready_ms, latest, output).await
             }
         };
         tokio::select! {
@@ -91,12 +91,21 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     ended
 }
 
-/// A new folder under the demos' folder, named by the instant.
+/// A new folder under the demos' folder, the first number that is free.
 fn fresh_folder() -> Result<PathBuf, Failure> {
     let base = demo_base()?;
-    let dir = base.join(format!("demo-{}-{}", polder_node::clock::now_ms(), std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(of_file(&dir))?;
-    Ok(dir)
+    std::fs::create_dir_all(&base).map_err(of_file(&base))?;
+    // Short names: the path of a node's own socket must fit into 107 bytes.
+    for number in 1..100_000 {
+        let dir = base.join(format!("demo-{number}"));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(of_file(&dir)(error)),
+        }
+    }
+    Err(Failure::new(format!("`{}` is full of old demos", base.display()))
+        .hint("remove those that are no longer needed"))
 }
 
 async fn interrupted() {
@@ -122,7 +131,13 @@ fn tenant_json(tenant: &TenantRecord) -> Value {
     json!({"tenant": tenant.tenant, "endpoint": tenant.endpoint, "key": tenant.key, "projects": tenant.projects})
 }
 
-async fn stay(record: &DemoRecord, listed: &Value, ready_ms: u64, output: Output) -> Result<ExitCode, Failure> {
+async fn stay(
+    record: &DemoRecord,
+    listed: &Value,
+    ready_ms: u64,
+    latest: bool,
+    output: Output,
+) -> Result<ExitCode, Failure> {
     match output {
         Output::Json => render::json(&json!({
             "plainly": PLAINLY, "dir": record.dir, "ready_ms": ready_ms, "factories": listed["factories"],
@@ -140,9 +155,11 @@ async fn stay(record: &DemoRecord, listed: &Value, ready_ms: u64, output: Output
             )?;
             render::line("")?;
             render::line(&format!("Ready in {ready_ms} ms. Everything is under {}.", record.dir.display()))?;
-            render::line(
-                "In another terminal: polder ask \"What is Polder?\" --tenant bank; polder why last; polder kill paris",
-            )?;
+            let dir = if latest { String::new() } else { format!(" --dir {}", record.dir.display()) };
+            render::line("In another terminal:")?;
+            for command in ["ask \"What is Polder?\" --tenant bank", "why last", "kill paris"] {
+                render::line(&format!("  polder {command}{dir}"))?;
+            }
             render::line("Ctrl-C ends it.")?;
         }
     }
@@ -191,7 +208,8 @@ async fn ask_as(record: &DemoRecord, tenant: &TenantRecord) -> Result<Story, Fai
         max_tokens: 48,
     };
     let client = Client::to(&tenant.endpoint, Some(&project.key))?;
-    tell(&client, question, &ask::receipts_folder(&record.dir), Some(&members)).await
+    let place = ReceiptPlace::Folder(ask::receipts_folder(&record.dir));
+    tell(&client, question, &place, Some(&members)).await
 }
 
 fn story_lines(story: &Story) -> Vec<String> {

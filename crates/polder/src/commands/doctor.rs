@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::Output;
 use crate::address::DemoRecord;
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::render;
 
@@ -54,7 +55,7 @@ fn bad(what: &str, says: impl Into<String>) -> Finding {
 /// Looks, and exits with 1 where something would not work.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     let findings = match &arguments.config {
-        Some(path) => node(path)?,
+        Some(path) => node(path).await?,
         None => machine(arguments.dir.as_deref()).await,
     };
     let well = findings.iter().all(|finding| finding.ok);
@@ -102,7 +103,7 @@ fn clock() -> Finding {
     }
 }
 
-fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
+async fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
     let config = match super::up::load(path) {
         Ok(config) => config,
         Err(failure) => {
@@ -111,8 +112,12 @@ fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
         }
     };
     let mut findings = vec![clock(), good("configuration", format!("node `{}`", config.node))];
-    findings.push(port("listen", config.listen));
-    findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
+    if runs(&config).await {
+        findings.push(good("ports", "the node is running and holds them"));
+    } else {
+        findings.push(port("listen", config.listen));
+        findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
+    }
     let schema = PolicySchema::new().map_err(Failure::new)?;
     if let Some(home) = &config.home {
         findings.push(policy("policy", LayerKind::Owner, &home.policy, &schema));
@@ -128,6 +133,12 @@ fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
     }
     findings.extend(models(&config));
     Ok(findings)
+}
+
+/// Whether this very node answers on its own socket.
+async fn runs(config: &Config) -> bool {
+    let Ok(client) = Client::over_socket(&config.state.join("api.sock")) else { return false };
+    client.get("/api/v1/status").await.is_ok_and(|answer| answer.json()["node"] == config.node.as_str())
 }
 
 fn port(setting: &str, address: SocketAddr) -> Finding {

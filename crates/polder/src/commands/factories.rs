@@ -40,32 +40,50 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the factories as a table.
+/// Prints the factories as a table, and what the letters in it mean.
 pub fn print(answer: &Value) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = answer["factories"].as_array().into_iter().flatten().map(row).collect();
-    render::table(&["FACTORY", "UP", "SITE", "OPERATOR AND OWNERS", "CHIPS (DECLARED)", "CERTIFIED", "EUR/MTOK"], &rows)
+    render::table(
+        &["FACTORY", "UP", "SITE", "OPERATOR, OWNERS", "CHIPS", "CERTIFIED", "CLEARED BY", "EUR/MTOK"],
+        &rows,
+    )?;
+    render::line("After a fact, its evidence: A measured, B signed by a third party, C only declared by the operator.")
 }
 
 fn row(factory: &Value) -> Vec<String> {
-    let facts = |kind: &str| -> Vec<String> {
-        let all = factory["facts"].as_array().into_iter().flatten();
-        let of_kind = all.filter(|fact| fact["slot"].as_str().and_then(|slot| slot.split('/').next()) == Some(kind));
-        of_kind
-            .map(|fact| {
-                format!("{} {}", fact["says"].as_str().unwrap_or_default(), fact["evidence"].as_str().unwrap_or("-"))
-            })
-            .collect()
-    };
-    let control = [facts("operator"), facts("control")].concat().join(" < ");
+    let name = |pointer: &str| factory.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let price = factory["price_microeur_per_mtok"].as_u64();
     vec![
-        factory["factory"].as_str().unwrap_or_default().to_owned(),
+        name("/factory"),
         if factory["up"] == true { "yes" } else { "no" }.to_owned(),
-        facts("site").join(", "),
-        control,
-        facts("chips").join(", "),
-        [facts("certifications"), facts("clearances")].concat().join(", "),
-        factory["price_microeur_per_mtok"]
-            .as_u64()
-            .map_or_else(String::new, |price| render::price(price).replace(" EUR", "")),
+        facts(factory, "site", |claim| words(&[&claim["city"], &claim["country"]])).join(", "),
+        [facts(factory, "operator", |claim| text(&claim["country"])), facts(factory, "control", owners)]
+            .concat()
+            .join(" < "),
+        facts(factory, "chips", |claim| words(&[&claim["accelerators"], &claim["vendor"]])).join(", "),
+        facts(factory, "certifications", |claim| text(&claim["scheme"])).join(", "),
+        facts(factory, "clearances", |claim| text(&claim["country"])).join(", "),
+        price.map_or_else(String::new, |price| format!("{}.{:02}", price / 1_000_000, price % 1_000_000 / 10_000)),
     ]
+}
+
+/// The facts of one kind in a few words, each with its evidence class.
+fn facts(factory: &Value, kind: &str, say: impl Fn(&Value) -> String) -> Vec<String> {
+    let all = factory["facts"].as_array().into_iter().flatten();
+    let of_kind = all.filter(|fact| fact["slot"].as_str().and_then(|slot| slot.split('/').next()) == Some(kind));
+    of_kind.map(|fact| format!("{} {}", say(&fact["claim"]), text(&fact["evidence"]))).collect()
+}
+
+fn owners(claim: &Value) -> String {
+    let countries: Vec<String> =
+        claim["owners"].as_array().into_iter().flatten().map(|owner| text(&owner["country"])).collect();
+    if countries.is_empty() { "none".to_owned() } else { countries.join(" < ") }
+}
+
+fn words(values: &[&Value]) -> String {
+    values.iter().map(|value| text(value)).collect::<Vec<_>>().join(" ")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

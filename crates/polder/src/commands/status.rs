@@ -57,16 +57,20 @@ fn row(status: &Value) -> Vec<String> {
     if home.is_object() {
         roles.push(format!("home of {}", home["tenant"].as_str().unwrap_or_default()));
         details.push(format!("{} of {} factories up", home["factories_up"], home["factories"]));
-    }
-    for part in [home, factory] {
-        let problems = part["policy_problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let problems = home["policy_problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
         details.extend(problems.map(str::to_owned));
     }
     if factory.is_object() {
         roles.push(format!("factory ({})", factory["backend"].as_str().unwrap_or_default()));
-        details.push(format!("{} running, {} places", factory["running"], factory["places"]));
+        details.push(format!("{} of {} running", factory["running"], count(&factory["places"], "place", "places")));
         let problems = factory["model_problems"].as_array().into_iter().flatten();
         details.extend(problems.filter_map(|one| one["error"].as_str()).map(str::to_owned));
+        details.extend(factory["terms_problem"].as_str().map(str::to_owned));
     }
-    vec![node, "yes".into(), roles.join(", "), format!("{} leaves", status["log_leaves"]), details.join("; ")]
+    vec![node, "yes".into(), roles.join(", "), count(&status["log_leaves"], "entry", "entries"), details.join("; ")]
+}
+
+/// A number with its noun.
+fn count(number: &Value, one: &str, many: &str) -> String {
+    format!("{number} {}", if number.as_u64() == Some(1) { one } else { many })
 }

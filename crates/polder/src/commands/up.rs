@@ -66,19 +66,20 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     let config = Config::load(&config).map_err(|e| {
         Failure::new(e.to_string()).hint("`polder doctor --config FILE` looks at everything that a configuration names")
     })?;
-    let listen = config.listen;
+    let base = format!("http://{}", config.listen);
+    // Only a home speaks to applications; a factory's homes find it by its members file.
+    let endpoint = if config.home.is_some() { format!("{base}/v1") } else { base };
     let node = Node::open(config).await.map_err(|e| Failure::new(e.to_string()))?;
     let (stop, signal) = shutdown::channel();
     let watched = std::sync::Arc::clone(&node);
     tokio::spawn(async move { obey(watched, stop, arguments.tether).await });
-    let served = node.serve(signal, || announce(listen, key.as_deref(), output));
+    let served = node.serve(signal, || announce(&endpoint, key.as_deref(), output));
     served.await.map_err(|e| Failure::new(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Tells that the node is ready, and how to use it. A reader that has gone away does not stop a node.
-fn announce(listen: SocketAddr, key: Option<&str>, output: Output) {
-    let endpoint = format!("http://{listen}/v1");
+fn announce(endpoint: &str, key: Option<&str>, output: Output) {
     let told = match (output, key) {
         (Output::Json, key) => render::json(&json!({"ready": true, "endpoint": endpoint, "key": key})),
         (Output::Table, Some(key)) => render::line(&format!("export OPENAI_BASE_URL={endpoint}"))

@@ -97,7 +97,7 @@ fn print(decision: &Value) -> Result<(), Failure> {
         let factory = text(verdict, "/factory");
         let causes = verdict["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
         if causes.is_empty() {
-            render::line(&format!("\n{}  yes, score {}", render::bold(factory), verdict["score"]))?;
+            render::line(&format!("\n{}  yes, score {} (lower wins)", render::bold(factory), verdict["score"]))?;
             continue;
         }
         render::line(&format!("\n{}  no", render::bold(factory)))?;

@@ -50,7 +50,10 @@ impl Processes {
             });
             processes.children.push((node.to_string(), child));
         }
-        Ok((processes, DemoRecord { dir: plan.dir.clone(), nodes, tenants: plan.tenants.clone() }))
+        Ok((
+            processes,
+            DemoRecord { dir: plan.dir.clone(), pid: std::process::id(), nodes, tenants: plan.tenants.clone() },
+        ))
     }
 
     /// Waits until every home knows every factory to be up.
