@@ -3,7 +3,9 @@
 //! A node is a home, a factory or both. Nothing here decides anything.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use crate::config::{Config, EngineConfig, FactoryConfig};
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, ApiError, Gateway};
 use crate::home::{Home, Known, PolicyState, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
@@ -73,6 +75,8 @@ pub struct Node {
     pub factory: Option<Arc<Factory>>,
     schema: Arc<PolicySchema>,
     keys: NodeKeys,
+    /// Held while the node lives: two nodes in one state folder would fork its log.
+    _lock: File,
     started_ms: u64,
 }
 
@@ -84,6 +88,7 @@ impl Node {
         let mut folder = std::fs::DirBuilder::new();
         let made = folder.recursive(true).mode(0o700).create(state);
         made.map_err(|e| system(&format!("cannot make the state folder `{}`", state.display()), &e))?;
+        let lock = lock(state)?;
         let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
         let store = Store::open(&state.join("node.db")).await?;
         let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
@@ -100,7 +105,7 @@ impl Node {
             None => None,
         };
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
-        Ok(Arc::new(Self { config, store, log, home, factory, schema, keys, started_ms: now_ms() }))
+        Ok(Arc::new(Self { config, store, log, home, factory, schema, keys, _lock: lock, started_ms: now_ms() }))
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
@@ -152,7 +157,7 @@ impl Node {
             let gateway = Gateway { home: Arc::clone(home), body_bytes_max: self.config.body_bytes_max };
             router = router.merge(gateway::router(gateway));
         }
-        router.fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
+        router.fallback(unknown_route)
     }
 
     /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
@@ -225,6 +230,27 @@ impl Node {
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
+}
+
+/// One node for one state folder. The lock ends with its process, however that ends.
+fn lock(state: &Path) -> Result<File, NodeError> {
+    let path = state.join("lock");
+    let failed = |reason: String| NodeError::System(format!("`{}`: {reason}", path.display()));
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(e.to_string()))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            failed("another node runs in this folder: stop it, or use another `state`".to_owned())
+        }
+        TryLockError::Error(error) => failed(error.to_string()),
+    })?;
+    Ok(file)
+}
+
+/// Whoever leaves `/v1` out of a base URL arrives here.
+async fn unknown_route(uri: http::Uri) -> ApiError {
+    let message = format!("`{}` is not offered here; an application's base URL ends in `/v1`", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_url", message)
 }
 
 async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {

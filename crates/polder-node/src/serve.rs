@@ -24,7 +24,7 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTIONS_MAX: usize = 4096;
 /// How long requests under way may go on after the node is told to stop.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Binds an address; the error says what to do when the port is taken.
 pub async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, String> {
@@ -62,10 +62,14 @@ pub async fn serve_tcp(listener: TcpListener, router: Router, mut shutdown: Shut
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+        let (router, mut shutdown) = (router.clone(), shutdown.clone());
         tokio::spawn(async move {
             let mut byte = [0];
-            let first_byte = tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut byte)).await;
+            let first_byte = tokio::select! {
+                first_byte = tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut byte)) => first_byte,
+                // Whoever has said nothing yet has nothing to wait for.
+                () = shutdown.wait() => return,
+            };
             if stream.set_nodelay(true).is_ok() && matches!(first_byte, Ok(Ok(1))) {
                 serve_connection(stream, router, shutdown).await;
             }

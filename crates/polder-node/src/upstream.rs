@@ -87,13 +87,15 @@ impl Upstream {
         Ok(upstream)
     }
 
+    /// An engine that does not answer keeps its models: a request for one then hears that the engine is down, and not that
+    /// there is no such model.
     async fn look(&self) {
-        let seen = match timeout(LOOK_TIMEOUT, self.list_models()).await {
-            Ok(Ok(models)) => Served { models, failure: None },
-            Ok(Err(error)) => Served { models: Vec::new(), failure: Some(error) },
-            Err(_) => Served { models: Vec::new(), failure: Some(failed("no answer in time")) },
-        };
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        let seen = timeout(LOOK_TIMEOUT, self.list_models()).await.unwrap_or_else(|_| Err(failed("no answer in time")));
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Ok(models) => *served = Served { models, failure: None },
+            Err(error) => served.failure = Some(error),
+        }
     }
 
     async fn list_models(&self) -> Result<Vec<ModelInfo>, EngineError> {

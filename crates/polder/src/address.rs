@@ -97,7 +97,9 @@ impl DemoRecord {
         // It holds keys: for its owner only.
         polder_node::keys::write_private(&path, text.as_bytes()).map_err(of_file(&path))?;
         if latest {
-            let pointer = demo_base()?.join("latest");
+            let base = demo_base()?;
+            std::fs::create_dir_all(&base).map_err(of_file(&base))?;
+            let pointer = base.join("latest");
             drop(std::fs::remove_file(&pointer));
             std::os::unix::fs::symlink(&self.dir, &pointer).map_err(of_file(&pointer))?;
         }

@@ -54,7 +54,7 @@ impl Failure {
 
     /// Prints cause and next step to stderr.
     pub fn print(&self) {
-        eprintln!("error: {}", self.message);
+        eprintln!("error: {}", self.message.trim_end());
         if let Some(hint) = &self.hint {
             eprintln!("next:  {hint}");
         }

@@ -76,7 +76,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("cannot start the runtime: {e}")))?;
-    let code = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match arguments.command {
             Command::Demo(arguments) => commands::demo::run(arguments, output).await,
             Command::Up(arguments) => commands::up::run(arguments, output).await,
@@ -89,7 +89,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
             Command::Completions(arguments) => commands::completions::run(&arguments),
         }
-    })?;
+    });
+    // Also after a failure: a thread that still waits for standard input would otherwise hold the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    Ok(code)
+    ended
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -52,6 +53,12 @@ impl IntoResponse for Problem {
         let body =
             json!({"type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail});
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), "the path is not understood")
     }
 }
 
@@ -121,6 +128,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
+        .method_not_allowed_fallback(wrong_method)
         .with_state(node)
 }
 
@@ -131,6 +139,10 @@ pub fn socket_router(node: Arc<Node>) -> Router {
 
 async fn unknown_route(uri: http::Uri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not offered here", uri.path()))
+}
+
+async fn wrong_method(method: http::Method, uri: http::Uri) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("`{method}` is not offered on `{}`", uri.path()))
 }
 
 async fn status(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
@@ -179,9 +191,10 @@ async fn factories(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json
 async fn decision(
     State(node): State<Arc<Node>>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     caller.reads()?;
+    let Path(id) = id?;
     let id = receipts::decision_id(&node, &id).await?;
     let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
     let leaf = leaf.ok_or_else(|| receipts::unknown(&id))?;

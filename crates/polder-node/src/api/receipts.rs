@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -39,9 +40,10 @@ pub async fn decision_id(node: &Node, id: &str) -> Result<String, Problem> {
 pub async fn receipt(
     State(node): State<Arc<Node>>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     caller.reads()?;
+    let Path(id) = id?;
     let id = decision_id(&node, &id).await?;
     let deadline = tokio::time::Instant::now() + WAIT;
     loop {

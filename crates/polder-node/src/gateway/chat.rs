@@ -38,8 +38,7 @@ pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: 
     let mut metadata = parameters.object("metadata")?;
     let labels = labels::labels(project_labels, &headers, &mut metadata)?;
     let stream = parameters.flag("stream")?;
-    let mut options = Parameters(parameters.object("stream_options")?);
-    let include_usage = options.flag("include_usage")?;
+    let include_usage = include_usage(&mut parameters)?;
     let request = chat_request(parameters)?;
     let unknown = || ApiError::unknown_model(&request.model);
     let model = ModelId::parse(&request.model).map_err(|_| unknown())?;
@@ -57,6 +56,17 @@ pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: 
     let placed = gateway.home.run(project, labels, &work, tokens_max).await?;
     gateway.home.link_answer(&shape.id, &placed.decision).await;
     if stream { Ok(streamed(gateway.home, placed, shape)) } else { plain(gateway.home, placed, shape).await }
+}
+
+fn include_usage(parameters: &mut Parameters) -> Result<bool, ApiError> {
+    match parameters.object("stream_options")?.remove("include_usage") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(_) => {
+            let name = "stream_options.include_usage";
+            Err(ApiError::parameter(name, "invalid_type", format!("`{name}` must be a boolean")))
+        }
+    }
 }
 
 fn chat_request(mut parameters: Parameters) -> Result<ChatRequest, ApiError> {

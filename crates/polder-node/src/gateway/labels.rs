@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use polder_core::labels::{Asked, Closed, Country, DataClass, LabelError, Labels, Language, Purpose};
 use serde_json::{Map, Value};
 
@@ -58,7 +58,7 @@ fn take(asked: &mut Asked, label: &str, value: &str, parameter: &str) -> Result<
         "language" => once(&mut asked.language, Language::parse(value.trim())),
         _ => {
             let message = format!("`{parameter}` is not a label: use class, purpose, countries or language");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "unknown_label", message));
+            return Err(ApiError::parameter(parameter, "unknown_label", message));
         }
     };
     match taken {

@@ -1,6 +1,7 @@
 //! `/v1/models`: what the factories offer, whether or not this key's project may use it everywhere.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use http::HeaderMap;
 use polder_core::ids::ModelId;
@@ -36,9 +37,10 @@ pub async fn list(State(gateway): State<Gateway>, headers: HeaderMap) -> Result<
 pub async fn retrieve(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     project_of(&gateway.home, &headers)?;
+    let Path(id) = id.map_err(|_| ApiError::parameter("model", "invalid_value", "the model's name is not UTF-8"))?;
     let found = offered(&gateway).into_iter().find(|(model, _)| model.as_str() == id);
     found.map(|(id, factories)| Json(object(&id, &factories))).ok_or_else(|| ApiError::unknown_model(&id))
 }

@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use super::tls::{Pins, presented_key};
 use super::wire::{Envelope, VERSION};
 use crate::factory::Factory;
+use crate::serve::DRAIN_MAX;
 use crate::shutdown::Shutdown;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.wait() => return,
+            () = shutdown.wait() => break,
         };
         let (Ok((tcp, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
             // Out of descriptors or of places: pause rather than spin.
@@ -66,18 +67,32 @@ pub async fn serve(
             continue;
         };
         let (acceptor, pins, router) = (acceptor.clone(), Arc::clone(&pins), router.clone());
+        let shutdown = shutdown.clone();
         tokio::spawn(async move {
-            if let Err(reason) = connection(tcp, acceptor, &pins, router).await {
+            if let Err(reason) = connection(tcp, acceptor, &pins, router, shutdown).await {
                 tracing::debug!(reason, "a peer's connection ended");
             }
             drop(place);
         });
     }
+    drop(listener);
+    // Every place that comes back is a connection that has ended: answers under way are written to their end.
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    drop(tokio::time::timeout(DRAIN_MAX, places.acquire_many(all)).await);
 }
 
-async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, pins: &Pins, router: Router) -> Result<(), String> {
+async fn connection(
+    tcp: TcpStream,
+    acceptor: TlsAcceptor,
+    pins: &Pins,
+    router: Router,
+    mut shutdown: Shutdown,
+) -> Result<(), String> {
     tcp.set_nodelay(true).map_err(|e| e.to_string())?;
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await;
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => handshake,
+        () = shutdown.wait() => return Err("the node stops".to_owned()),
+    };
     let stream = handshake.map_err(|_| "no handshake in time")?.map_err(|e| e.to_string())?;
     let key = presented_key(stream.get_ref().1.peer_certificates()).ok_or("no key presented")?;
     let speaker = Speaker(pins.get(&key).ok_or("a key that is not pinned")?.clone());
@@ -88,7 +103,16 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, pins: &Pins, router: 
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(Duration::from_secs(20)))
         .max_concurrent_streams(1024);
-    server.serve_connection(TokioIo::new(stream), service).await.map_err(|e| e.to_string())
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|e| e.to_string())
 }
 
 async fn status(State(factory): State<Arc<Factory>>) -> Response {

@@ -63,7 +63,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         }
         (None, None) => return Err(Failure::new("name a configuration or an upstream").exit(Exit::Usage)),
     };
-    let config = Config::load(&config).map_err(|e| Failure::new(e.to_string()))?;
+    let config = Config::load(&config).map_err(|e| {
+        Failure::new(e.to_string()).hint("`polder doctor --config FILE` looks at everything that a configuration names")
+    })?;
     let base = format!("http://{}", config.listen);
     // Only a home speaks to applications; a factory's homes find it by its members file.
     let endpoint = if config.home.is_some() { format!("{base}/v1") } else { base };

@@ -40,7 +40,9 @@ pub fn read_members(path: &std::path::Path) -> Result<Vec<NodeCard>, Failure> {
 
 /// Verifies the receipt; exit code 5 where it does not hold.
 pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let bytes = std::fs::read(&arguments.receipt).map_err(of_file(&arguments.receipt))?;
+    let bytes = std::fs::read(&arguments.receipt)
+        .map_err(of_file(&arguments.receipt))
+        .map_err(|failure| failure.hint("name a receipt's file, such as one that `polder ask` wrote"))?;
     let members = arguments.members.as_deref().map(read_members).transpose()?;
     let checked = receipt::verify(&bytes, members.as_deref());
     match (&checked, output) {
