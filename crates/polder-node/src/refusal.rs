@@ -1,14 +1,14 @@
 //! The refusal object: one shape in the 403 body, in `why` and in the demo's JSON (`docs/formats.md`).
 
-use polder_core::placement::{Change, Outcome, Relaxation, UNREACHABLE};
+use polder_core::placement::{Change, Outcome, Relaxation, UNREACHABLE, Verdict};
 use polder_core::policy::LayerKind;
 use polder_core::statement::v1::DecisionStatement;
 use serde_json::{Value, json};
 
 /// One entry for each factory and rule that says no: `factory`, `layer`, `rule`, `reason`, and, where a policy says it, `clause` and `facts`.
-pub fn refusals(statement: &DecisionStatement) -> Value {
+pub fn refusals(verdicts: &[Verdict]) -> Value {
     let mut entries = Vec::new();
-    for verdict in &statement.verdicts {
+    for verdict in verdicts {
         for cause in &verdict.causes {
             let mut entry = json!({
                 "factory": verdict.factory, "layer": cause.layer, "rule": cause.rule, "reason": cause.reason,
@@ -26,13 +26,13 @@ pub fn refusals(statement: &DecisionStatement) -> Value {
 }
 
 /// The nearest relaxations: `factory`, `changes[]` with `layer` and `rule`, `distance`, and a sentence.
-pub fn nearest(statement: &DecisionStatement) -> Value {
+pub fn nearest(relaxations: &[Relaxation]) -> Value {
     let one = |relaxation: &Relaxation| {
         let mut entry = json!(relaxation);
         entry["sentence"] = relaxation_sentence(relaxation).into();
         entry
     };
-    statement.nearest.iter().map(one).collect()
+    relaxations.iter().map(one).collect()
 }
 
 /// A relaxation in words.

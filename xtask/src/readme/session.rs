@@ -1,6 +1,6 @@
 //! Running the README's commands: one session, in order, each with the real binary.
 //!
-//! Home and temporary folders are fresh, so that nobody's configuration is read. What was started in the
+//! Home, temporary and working folder are fresh, so that nobody's configuration is read and nothing is left behind. What was started in the
 //! background is interrupted as a person would do it, and ended if that does not help.
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -22,7 +22,6 @@ const INTERRUPTED_MAX: Duration = Duration::from_secs(15);
 /// A sitting at the terminal.
 pub struct Session {
     binary: PathBuf,
-    root: PathBuf,
     home: PathBuf,
     exported: Vec<(String, String)>,
     status: i32,
@@ -31,10 +30,9 @@ pub struct Session {
 
 impl Session {
     /// Begins with the built binary and a fresh home.
-    pub fn new(binary: &Path, root: &Path, home: &Path) -> Self {
+    pub fn new(binary: &Path, home: &Path) -> Self {
         Self {
             binary: binary.to_owned(),
-            root: root.to_owned(),
             home: home.to_owned(),
             exported: Vec::new(),
             status: 0,
@@ -68,7 +66,7 @@ impl Session {
     fn command(&self, args: &[String]) -> (Command, std::io::PipeReader) {
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = Command::new(&self.binary);
-        command.args(args).current_dir(&self.root).stdin(Stdio::null());
+        command.args(args).current_dir(&self.home).stdin(Stdio::null());
         for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "TMPDIR"] {
             command.env(variable, &self.home);
         }

@@ -77,7 +77,7 @@ fn dots_stand_for_any_lines_and_a_difference_is_shown() {
 #[cfg(unix)]
 fn told_by_a_shell(lines: &str) -> Vec<Result<(), String>> {
     let home = std::env::temp_dir();
-    let mut session = Session::new(std::path::Path::new("/bin/sh"), &home, &home);
+    let mut session = Session::new(std::path::Path::new("/bin/sh"), &home);
     parse(&block(lines)).unwrap().iter().map(|step| session.run(step)).collect()
 }
 
@@ -125,7 +125,7 @@ fn the_readme_prints_what_it_says() {
     assert!(binary.is_file(), "`{}` is missing, run `cargo build --release` first", binary.display());
     let home = std::env::temp_dir().join(format!("polder-readme-{}", std::process::id()));
     std::fs::create_dir_all(&home).unwrap();
-    let mut session = Session::new(&binary, &root, &home);
+    let mut session = Session::new(&binary, &home);
     let failures: Vec<String> = steps.iter().filter_map(|step| session.run(step).err()).collect();
     drop(session);
     std::fs::remove_dir_all(&home).unwrap();

@@ -23,6 +23,7 @@ use crate::gateway::bearer;
 use crate::node::Node;
 use crate::refusal;
 
+mod decide;
 mod receipts;
 
 /// Marks a connection that came over the node's own socket.
@@ -126,6 +127,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/factories", get(factories))
         .route("/api/v1/decisions/{id}", get(decision))
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
+        .route("/api/v1/decide", post(decide::decide))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
@@ -204,8 +206,8 @@ async fn decision(
         "decision": statement.id,
         "outcome": statement.outcome,
         "factory": statement.factory,
-        "refusals": refusal::refusals(&statement),
-        "nearest": refusal::nearest(&statement),
+        "refusals": refusal::refusals(&statement.verdicts),
+        "nearest": refusal::nearest(&statement.nearest),
         "statement": statement,
     })))
 }

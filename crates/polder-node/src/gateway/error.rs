@@ -72,8 +72,8 @@ impl ApiError {
             true => Self::new(StatusCode::TOO_MANY_REQUESTS, "no_capacity", message),
             false => Self::new(StatusCode::FORBIDDEN, "policy_unsatisfiable", message),
         };
-        error.error.insert("refusals".to_owned(), refusal::refusals(statement));
-        error.error.insert("nearest".to_owned(), refusal::nearest(statement));
+        error.error.insert("refusals".to_owned(), refusal::refusals(&statement.verdicts));
+        error.error.insert("nearest".to_owned(), refusal::nearest(&statement.nearest));
         error.error.insert("decision".to_owned(), statement.id.as_str().into());
         error.headers.extend(super::proof_headers(&statement.id, None));
         if full {
@@ -98,6 +98,11 @@ impl ApiError {
                 Self::new(StatusCode::BAD_GATEWAY, "engine_failed", error.to_string())
             }
         }
+    }
+
+    /// What it says, for surfaces with another envelope.
+    pub fn message(&self) -> String {
+        self.error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// The envelope.

@@ -23,6 +23,7 @@ mod labels;
 mod models;
 mod sse;
 
+pub use body::read_object;
 pub use error::ApiError;
 
 /// What the gateway's handlers share.

@@ -131,6 +131,11 @@ impl Home {
         self.projects.get_key_value(&held.project)
     }
 
+    /// The labels of a project.
+    pub fn labels_of(&self, project: &ProjectId) -> Option<&Labels> {
+        self.projects.get(project)
+    }
+
     /// A factory as this home reaches it.
     pub fn peer(&self, factory: &NodeId) -> Option<Arc<dyn Peer>> {
         self.peers.get(factory).cloned()

@@ -2,10 +2,12 @@
 
 pub mod ask;
 pub mod completions;
+pub mod decide;
 pub mod demo;
 pub mod doctor;
 pub mod factories;
 pub mod kill;
+pub mod policy;
 pub mod status;
 pub mod up;
 pub mod verify;

@@ -89,6 +89,11 @@ fn print(decision: &Value) -> Result<(), Failure> {
         text(request, "/labels/class"),
         purposes.join(", ")
     ))?;
+    print_verdicts(decision)
+}
+
+/// Prints outcome, every factory's verdict and the nearest relaxations.
+pub fn print_verdicts(decision: &Value) -> Result<(), Failure> {
     match decision["factory"].as_str() {
         Some(factory) => render::line(&format!("outcome: placed in {}", render::bold(factory)))?,
         None => render::line(&format!("outcome: {}", render::bold(text(decision, "/outcome"))))?,
