@@ -149,27 +149,24 @@ fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, E
     let Placed { decision, first, rest, .. } = placed;
     let state = (Some(first), Some((rest, home, decision)));
     futures_util::stream::unfold(state, |(mut first, mut source)| async move {
-        loop {
-            let frame = match first.take() {
-                Some(frame) => Some(Ok(frame)),
-                None => source.as_mut()?.0.next().await,
-            };
-            let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
-            match frame {
-                Some(Ok(Frame::Event(event))) => {
-                    // Nothing but the receipt comes after the usage: it is kept while the answer ends.
-                    let last = matches!(event, Event::Usage(_));
-                    if let Some((mut rest, home, decision)) = source.take_if(|_| last) {
-                        tokio::spawn(async move { home.keep_receipt(&decision, &mut rest).await });
-                    }
-                    return Some((Ok(event), (None, source)));
+        let frame = match first.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => source.as_mut()?.0.next().await,
+        };
+        let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
+        match frame {
+            Some(Ok(Frame::Event(event))) => {
+                // Nothing but the receipt comes after the usage: it is kept while the answer ends.
+                let last = matches!(event, Event::Usage(_));
+                if let Some((mut rest, home, decision)) = source.take_if(|_| last) {
+                    tokio::spawn(async move { home.keep_receipt(&decision, &mut rest).await });
                 }
-                Some(Ok(Frame::Failed(error))) => return Some((Err(error), (None, None))),
-                Some(Ok(Frame::Alive)) => {}
-                Some(Ok(_)) => return failed("the factory sent what does not belong into an answer".to_owned()),
-                Some(Err(error)) => return failed(error.to_string()),
-                None => return failed("the factory's answer broke off".to_owned()),
+                Some((Ok(event), (None, source)))
             }
+            Some(Ok(Frame::Failed(error))) => Some((Err(error), (None, None))),
+            Some(Ok(_)) => failed("the factory sent what does not belong into an answer".to_owned()),
+            Some(Err(error)) => failed(error.to_string()),
+            None => failed("the factory's answer broke off".to_owned()),
         }
     })
 }

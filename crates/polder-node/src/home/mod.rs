@@ -237,15 +237,12 @@ impl Home {
             PeerError::Protocol { .. } => Attempt::out("not-understood", &error.to_string()),
         };
         let mut frames = peer.run(envelope).await.map_err(lost)?;
-        loop {
-            match frames.next().await {
-                Some(Ok(Frame::Alive)) => {}
-                Some(Ok(Frame::Refused(causes))) => return Err(Attempt::Excluded(causes)),
-                Some(Ok(Frame::Failed(error))) => return Err(Attempt::of_engine(error)),
-                Some(Ok(frame)) => return Ok((frame, frames)),
-                Some(Err(error)) => return Err(lost(error)),
-                None => return Err(Attempt::gone("it ended without an answer")),
-            }
+        match frames.next().await {
+            Some(Ok(Frame::Refused(causes))) => Err(Attempt::Excluded(causes)),
+            Some(Ok(Frame::Failed(error))) => Err(Attempt::of_engine(error)),
+            Some(Ok(frame)) => Ok((frame, frames)),
+            Some(Err(error)) => Err(lost(error)),
+            None => Err(Attempt::gone("it ended without an answer")),
         }
     }
 

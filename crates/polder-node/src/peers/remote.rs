@@ -13,7 +13,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, BodyStream, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use polder_core::ids::NodeId;
 use polder_core::receipt::Half;
 use rustls::ClientConfig;
@@ -28,6 +28,9 @@ use super::{FrameStream, Peer, PeerError, PeerFuture, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// A factory that vanished without a word is noticed within the sum of these while something runs there.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the head of an answer; the factory sends it as soon as it has decided.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,8 +76,9 @@ impl Remote {
         let name = ServerName::try_from("polder.invalid").map_err(|e| self.unreachable(e))?;
         let stream =
             TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.map_err(|e| self.unreachable(e))?;
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|e| self.unreachable(e))?;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(e))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a peer ended");

@@ -100,8 +100,6 @@ pub enum Frame {
     Embeddings(Embeddings),
     /// The execution's half of the receipt, once the factory's log covers it.
     Receipt(Box<Half>),
-    /// Nothing to say, except that the peer is there.
-    Alive,
 }
 
 impl Envelope {
