@@ -76,6 +76,12 @@ pub fn left_behind(folder: &Path, limit: Duration) -> Vec<u32> {
     }
 }
 
+/// Whether a process has ended, its files closed and its locks gone; its parent may not have looked yet.
+pub fn has_ended(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("State:")).is_none_or(|state| state.trim().starts_with('Z'))
+}
+
 /// A process's resident memory in bytes, shared pages counted in full.
 pub fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
