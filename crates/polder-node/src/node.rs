@@ -38,6 +38,10 @@ use crate::upstream::Upstream;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a start waits for the lock of a node that has just ended.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -88,7 +92,7 @@ impl Node {
         let mut folder = std::fs::DirBuilder::new();
         let made = folder.recursive(true).mode(0o700).create(state);
         made.map_err(|e| system(&format!("cannot make the state folder `{}`", state.display()), &e))?;
-        let lock = lock(state)?;
+        let lock = lock(state).await?;
         let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
         let store = Store::open(&state.join("node.db")).await?;
         let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
@@ -232,19 +236,20 @@ impl Node {
     }
 }
 
-/// One node for one state folder. The lock ends with its process, however that ends.
-fn lock(state: &Path) -> Result<File, NodeError> {
+/// One node for one state folder. The lock ends with its process, however that ends; the system may take a moment for it.
+async fn lock(state: &Path) -> Result<File, NodeError> {
     let path = state.join("lock");
     let failed = |reason: String| NodeError::System(format!("`{}`: {reason}", path.display()));
     let file =
         File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(e.to_string()))?;
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => {
-            failed("another node runs in this folder: stop it, or use another `state`".to_owned())
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
         }
-        TryLockError::Error(error) => failed(error.to_string()),
-    })?;
-    Ok(file)
+    }
+    Err(failed("another node runs in this folder: stop it, or use another `state`".to_owned()))
 }
 
 /// Whoever leaves `/v1` out of a base URL arrives here.

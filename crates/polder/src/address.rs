@@ -129,6 +129,15 @@ impl DemoRecord {
         })
     }
 
+    /// Fails where the demo has ended, and says what is left of it.
+    pub fn ensure_runs(&self) -> Result<(), Failure> {
+        if !self.runs() {
+            return Err(Failure::new(format!("this demo has ended: `{}`", self.dir.display()))
+                .hint("start one with `polder demo`; receipts of the old one can still be verified"));
+        }
+        Ok(())
+    }
+
     /// Whether the demo's own process is still there, and still a demo: process ids come round again.
     fn runs(&self) -> bool {
         let command = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
@@ -137,10 +146,7 @@ impl DemoRecord {
 
     /// A client on a node's own socket.
     pub fn client(&self, name: &str) -> Result<Client, Failure> {
-        if !self.runs() {
-            return Err(Failure::new(format!("this demo has ended: `{}`", self.dir.display()))
-                .hint("start one with `polder demo`; receipts of the old one can still be verified"));
-        }
+        self.ensure_runs()?;
         Client::over_socket(&self.node(name)?.socket)
     }
 }

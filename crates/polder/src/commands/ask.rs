@@ -95,6 +95,7 @@ async fn ask_endpoint(arguments: &Arguments, url: &str, key: &str) -> Result<Sto
 
 async fn ask_demo(arguments: &Arguments) -> Result<Story, Failure> {
     let record = DemoRecord::find(arguments.dir.as_deref())?;
+    record.ensure_runs()?;
     let tenant = record.tenant(arguments.tenant.as_deref())?;
     let project = match &arguments.project {
         Some(name) => tenant.projects.iter().find(|one| one.project.as_str() == name),

@@ -62,7 +62,7 @@ fn row(status: &Value) -> Vec<String> {
     }
     if factory.is_object() {
         roles.push(format!("factory ({})", factory["backend"].as_str().unwrap_or_default()));
-        details.push(format!("{} of {} running", factory["running"], count(&factory["places"], "place", "places")));
+        details.push(format!("{} of {} taken", factory["running"], count(&factory["places"], "place", "places")));
         let problems = factory["model_problems"].as_array().into_iter().flatten();
         details.extend(problems.filter_map(|one| one["error"].as_str()).map(str::to_owned));
         details.extend(factory["terms_problem"].as_str().map(str::to_owned));

@@ -15,8 +15,8 @@ use crate::failure::{Failure, of_file};
 /// Longest wait for all nodes; they are usually ready within three seconds.
 const READY_MAX: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_millis(40);
-/// How long a node may take to stop before it is killed.
-const STOP_MAX: Duration = Duration::from_secs(5);
+/// How long a node may take to stop before it is killed; a little more than it gives its requests under way.
+const STOP_MAX: Duration = Duration::from_secs(12);
 
 /// The running children.
 pub struct Processes {
