@@ -5,6 +5,7 @@ pub mod completions;
 pub mod demo;
 pub mod doctor;
 pub mod factories;
+pub mod framework;
 pub mod kill;
 pub mod status;
 pub mod up;
