@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod canonical;
 pub mod facts;
+pub mod framework;
 pub mod ids;
 pub mod keys;
 pub mod labels;
