@@ -8,8 +8,10 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 12] =
-    ["demo", "up", "ask", "why", "decide", "policy", "verify", "factories", "status", "kill", "doctor", "completions"];
+const COMMANDS: [&str; 13] = [
+    "demo", "up", "ask", "why", "decide", "policy", "framework", "verify", "factories", "status", "kill", "doctor",
+    "completions",
+];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
 fn said(arguments: &[&str]) -> String {
