@@ -3,6 +3,7 @@
 //! Installed once and again only when a pin changes: a stamp beside each part holds the pins it was made
 //! from. Whatever cannot be installed is a reason in words, never an error: the machine may have no network.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,6 +32,31 @@ pub fn variables(root: &Path) -> Vec<(String, PathBuf)> {
         found.push(("POLDER_TEST_NODE_DIR".to_owned(), node_folder(root)));
     }
     found
+}
+
+/// The version of cargo-deny that `deny.toml` was written for.
+const CARGO_DENY: &str = "0.20";
+
+/// A `PATH` on which cargo finds `cargo-deny`, installed under the build folder if it is missing and `install` is set; the reason
+/// where there is none. It lies with the build results, because building it takes minutes.
+pub fn path_with_cargo_deny(root: &Path, install: bool) -> Result<OsString, String> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let tools = root.join(target).join("tools");
+    let old = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(tools.join("bin")).chain(std::env::split_paths(&old));
+    let path = std::env::join_paths(folders).map_err(|error| format!("PATH cannot be extended: {error}"))?;
+    let works = || process::works(process::cargo(root).env("PATH", &path).args(["deny", "--version"]));
+    if works() {
+        return Ok(path);
+    }
+    if !install {
+        return Err("cargo-deny is not installed, and --skip-install was given".to_owned());
+    }
+    let mut command = process::cargo(root);
+    command.args(["install", "cargo-deny", "--locked", "--quiet", "--version", CARGO_DENY, "--root"]).arg(&tools);
+    // A build folder of its own: what it is built of has nothing in common with this project's crates.
+    process::run(command.env_remove("CARGO_TARGET_DIR")).map_err(|failure| failure.to_string().replace('\n', ";"))?;
+    if works() { Ok(path) } else { Err("cargo-deny was installed and does not start".to_owned()) }
 }
 
 fn python_folder(root: &Path) -> PathBuf {

@@ -21,7 +21,7 @@ Usage: cargo xtask test [--only STEP]... [--skip-install]
 Runs, in order:
   fmt      cargo fmt --check
   clippy   cargo clippy on everything, warnings are errors
-  deny     cargo deny check, where cargo-deny is installed
+  deny     cargo deny check; cargo-deny is installed beside the build results where it is missing
   install  the test environment in .test-env/: the OpenAI SDKs for Python and Node
   build    the binaries and the tests, in the release profile
   test     all tests, with nextest where it is installed
@@ -143,11 +143,13 @@ fn clippy(run: &mut Run) -> Result<Outcome, Failure> {
 }
 
 fn deny(run: &mut Run) -> Result<Outcome, Failure> {
-    if !process::works(process::cargo(&run.root).args(["deny", "--version"])) {
-        return Ok(Outcome::Skipped("cargo-deny is not installed (`cargo install cargo-deny --locked`)".to_owned()));
-    }
+    let path = match environment::path_with_cargo_deny(&run.root, run.install) {
+        Ok(path) => path,
+        Err(reason) => return Ok(Outcome::Skipped(reason)),
+    };
+    let mut command = process::cargo(&run.root);
     // Advisories need a database from the network; a check that hangs on today's network is no gate.
-    process::run(process::cargo(&run.root).args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    process::run(command.env("PATH", path).args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
     Ok(Outcome::Passed)
 }
 
