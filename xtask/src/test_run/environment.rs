@@ -35,7 +35,7 @@ pub fn variables(root: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// The version of cargo-deny that `deny.toml` was written for.
-const CARGO_DENY: &str = "0.20";
+const CARGO_DENY: &str = "^0.20.2";
 
 /// A `PATH` on which cargo finds `cargo-deny`, installed under the build folder if it is missing and `install` is set; the reason
 /// where there is none. It lies with the build results, because building it takes minutes.
