@@ -109,6 +109,10 @@ impl Node {
             None => None,
         };
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
+        let of_home = home.iter().flat_map(|home| home.view.policies().refused.clone());
+        for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
+            tracing::error!(problem, "a policy file was refused");
+        }
         Ok(Arc::new(Self { config, store, log, home, factory, schema, keys, _lock: lock, started_ms: now_ms() }))
     }
 

@@ -38,7 +38,6 @@ pub async fn load(kind: LayerKind, path: &Path, schema: &PolicySchema, store: &S
             let Ok(Some((file, text))) = store.kept_policy(&name).await else { return Err(error) };
             let layer = Arc::new(Layer::parse(kind, &file, &text, schema)?);
             let refused = format!("{error}; the text of before stays in force");
-            tracing::error!(refused, "a policy file was refused");
             Ok(InForce { layer, file, text, refused: Some(refused) })
         }
     }

@@ -76,6 +76,9 @@ impl Upstream {
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let upstream = Arc::new(Self { client, base, key: config.key.clone(), served: Arc::default() });
         upstream.look().await;
+        for (_, error) in upstream.failures() {
+            tracing::warn!(%error, "the engine cannot be used yet; it is asked again every few seconds");
+        }
         let watched = Arc::downgrade(&upstream);
         tokio::spawn(async move {
             loop {
@@ -109,7 +112,12 @@ impl Upstream {
             #[serde(default)]
             max_model_len: Option<u32>,
         }
-        let response = self.send(Method::GET, "/models", Bytes::new()).await?;
+        let response = self.send(Method::GET, "/models", Bytes::new()).await.map_err(|error| match error {
+            EngineError::UnknownModel { .. } => {
+                failed(format!("the engine answered 404 at `{}/models`: does its URL end with `/v1`?", self.base))
+            }
+            other => other,
+        })?;
         let list: List = read_json(response).await?;
         let info = |model: Model| ModelInfo {
             id: model.id,

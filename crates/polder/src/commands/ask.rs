@@ -13,7 +13,8 @@ use crate::story::{Question, ReceiptPlace, Story, tell};
 
 /// Ask a question and show where it ran, where not, and why.
 ///
-/// Without a demo, OPENAI_BASE_URL and OPENAI_API_KEY name the endpoint, as for any application. Labels may only narrow what
+/// OPENAI_BASE_URL and OPENAI_API_KEY name the endpoint where both are set, as for any application; --tenant or --dir, or no such
+/// variables, ask the demo. Labels may only narrow what
 /// the key's project allows. Exit code 3: refused by policy; 4: no capacity; 5: the receipt does not hold.
 ///
 /// Example: polder ask "What is Polder?" --tenant bank --class restricted

@@ -77,6 +77,9 @@ async fn machine(dir: Option<&std::path::Path>) -> Vec<Finding> {
     });
     match DemoRecord::find(dir) {
         Err(_) => findings.push(good("demo", "none has been started; `polder demo` starts one")),
+        Ok(record) if record.ensure_runs().is_err() => {
+            findings.push(good("demo", format!("the latest has ended; its folder is `{}`", record.dir.display())));
+        }
         Ok(record) => {
             for node in &record.nodes {
                 let status = match record.client(node.node.as_str()) {
@@ -150,9 +153,14 @@ fn port(setting: &str, address: SocketAddr) -> Finding {
 
 fn policy(what: &str, kind: LayerKind, path: &std::path::Path, schema: &PolicySchema) -> Finding {
     match read_layer(kind, path, schema) {
-        Ok((layer, _)) => good(what, format!("{} rules", layer.rules().count())),
+        Ok((layer, _)) => good(what, rules(layer.rules().count())),
         Err(error) => bad(what, error.to_string()),
     }
+}
+
+/// How many rules there are, in words.
+pub fn rules(count: usize) -> String {
+    if count == 1 { "1 rule".to_owned() } else { format!("{count} rules") }
 }
 
 fn models(config: &Config) -> Vec<Finding> {

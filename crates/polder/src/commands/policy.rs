@@ -7,6 +7,7 @@ use clap::Subcommand;
 use polder_core::policy::{Layer, LayerKind, PolicyError, PolicySchema};
 use serde_json::{Value, json};
 
+use super::doctor::rules;
 use crate::Output;
 use crate::failure::{Exit, Failure, of_file};
 use crate::render;
@@ -65,7 +66,7 @@ fn check(files: &[PathBuf], schema: &PolicySchema, output: Output) -> Result<Exi
         let parsed = Layer::parse(LayerKind::Owner, &name, &text, schema);
         well &= parsed.is_ok();
         match (&parsed, output) {
-            (Ok(layer), Output::Table) => render::line(&format!("{name}: holds, {} rules", layer.rules().count()))?,
+            (Ok(layer), Output::Table) => render::line(&format!("{name}: holds, {}", rules(layer.rules().count())))?,
             (Err(error), Output::Table) => render::line(&shown(error, &text))?,
             _ => {}
         }

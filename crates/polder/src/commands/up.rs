@@ -101,7 +101,7 @@ async fn obey(node: std::sync::Arc<Node>, stop: shutdown::Stop, tether: bool) {
         tokio::select! {
             _ = hangup.recv() => match node.reload().await {
                 Ok(()) => tracing::info!("policies and terms were read again"),
-                Err(problems) => problems.iter().for_each(|problem| tracing::error!(problem, "not taken")),
+                Err(problems) => problems.iter().for_each(|problem| tracing::error!(problem, "a policy file was refused")),
             },
             _ = terminate.recv() => return stop.now(),
             _ = tokio::signal::ctrl_c() => return stop.now(),

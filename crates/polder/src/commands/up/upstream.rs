@@ -49,6 +49,8 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
             std::fs::write(&path, text).map_err(of_file(&path))?;
         }
     }
+    let path = folder.join("node.toml");
+    refuse_while_running(folder)?;
     let key_path = folder.join("key");
     if !key_path.exists() {
         write_private(&key_path, new_key("local")?.as_bytes()).map_err(of_file(&key_path))?;
@@ -56,13 +58,30 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
     let key = std::fs::read_to_string(&key_path).map_err(of_file(&key_path))?.trim().to_owned();
     let key_file = match key_file {
         Some(path) => Some(std::fs::canonicalize(path).map_err(of_file(path))?),
-        None => None,
+        None => kept_key_file(&path),
     };
     let config = node_file(url, listen, key_file, &key)?;
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
-    let path = folder.join("node.toml");
     std::fs::write(&path, text).map_err(of_file(&path))?;
     Ok(SetUp { config: path, key })
+}
+
+/// The files of a node that runs stay as they are.
+fn refuse_while_running(folder: &Path) -> Result<(), Failure> {
+    let Ok(lock) = std::fs::File::open(folder.join("state").join("lock")) else { return Ok(()) };
+    match lock.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Failure::new(format!("another node runs in `{}`", folder.display()))
+                .hint("stop it, or name another folder with `--state`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The engine's key file of the node's last start, so that leaving the option out does not lose it.
+fn kept_key_file(path: &Path) -> Option<PathBuf> {
+    let config: raw::Config = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    config.factory?.upstream?.key_file
 }
 
 fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str) -> Result<raw::Config, Failure> {
