@@ -16,7 +16,7 @@ pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
 pub mod v1 {
     use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
-    use crate::placement::{Decision, Outcome, Relaxation, Verdict, Weights};
+    use crate::placement::{Decision, Outcome, Relaxation, Snapshot, Verdict, Weights};
     use crate::request::Request;
 
     /// Any statement; the field `statement` names which.
@@ -136,13 +136,33 @@ pub mod v1 {
     }
 
     impl DecisionStatement {
-        /// The decision as `decide` returned it.
-        pub fn decision(&self) -> Decision {
-            Decision {
-                outcome: self.outcome,
-                factory: self.factory.clone(),
-                verdicts: self.verdicts.clone(),
-                nearest: self.nearest.clone(),
+        /// The statement of a decision that was made on a snapshot; its ticket is added once there is one.
+        pub fn of(
+            id: DecisionId,
+            home: NodeId,
+            snapshot: &Snapshot,
+            request: Request,
+            body: Digest,
+            decision: Decision,
+        ) -> Self {
+            Self {
+                id,
+                home,
+                at_ms: snapshot.at_ms,
+                request,
+                body,
+                policies: Policies {
+                    baseline: snapshot.baseline.digest(),
+                    owner: snapshot.owner.digest(),
+                    labels: snapshot.labels.digest(),
+                },
+                facts: snapshot.facts_root,
+                weights: snapshot.weights,
+                verdicts: decision.verdicts,
+                outcome: decision.outcome,
+                factory: decision.factory,
+                ticket: None,
+                nearest: decision.nearest,
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema
 use crate::receipt::Half;
 use crate::request::Request;
 use crate::statement::commitment;
-use crate::statement::v1::{DecisionStatement, Policies, Statement};
+use crate::statement::v1::{DecisionStatement, Statement};
 use crate::ticket::body_digest;
 
 pub const BANK: &str = include_str!("../../../demo/policies/bank.cedar");
@@ -186,25 +186,8 @@ impl World {
     pub fn statement(&self, request: &Request) -> DecisionStatement {
         let snapshot = self.snapshot();
         let decision = decide(&snapshot, request, &BTreeMap::new());
-        DecisionStatement {
-            id: DecisionId::from_bytes([1; 16]),
-            home: node("home"),
-            at_ms: self.at_ms,
-            request: request.clone(),
-            body: body_digest(&[2; 32], b"a question"),
-            policies: Policies {
-                baseline: snapshot.baseline.digest(),
-                owner: snapshot.owner.digest(),
-                labels: snapshot.labels.digest(),
-            },
-            facts: snapshot.facts_root,
-            weights: self.weights,
-            verdicts: decision.verdicts,
-            outcome: decision.outcome,
-            factory: decision.factory,
-            ticket: None,
-            nearest: decision.nearest,
-        }
+        let (id, body) = (DecisionId::from_bytes([1; 16]), body_digest(&[2; 32], b"a question"));
+        DecisionStatement::of(id, node("home"), &snapshot, request.clone(), body, decision)
     }
 }
 

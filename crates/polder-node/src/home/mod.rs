@@ -11,10 +11,10 @@ use futures_util::StreamExt as _;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::Signed;
 use polder_core::labels::{Action, Labels};
-use polder_core::placement::{self, Decision, Outcome, Snapshot, UNREACHABLE};
+use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionStatement, Policies, Statement};
+use polder_core::statement::v1::{DecisionStatement, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use serde_json::value::RawValue;
 
@@ -225,8 +225,9 @@ impl Home {
             }),
             None => None,
         };
-        let digest = ticket.as_ref().map(Ticket::digest).transpose()?;
-        Ok((statement(self.node.clone(), id, &snapshot, request.clone(), body, decision, digest), ticket))
+        let mut statement = DecisionStatement::of(id, self.node.clone(), &snapshot, request.clone(), body, decision);
+        statement.ticket = ticket.as_ref().map(Ticket::digest).transpose()?;
+        Ok((statement, ticket))
     }
 
     async fn attempt(&self, ticket: Ticket, salt: [u8; 32], work: &RawValue) -> Result<(Frame, FrameStream), Attempt> {
@@ -322,36 +323,5 @@ impl Attempt {
             EngineError::ModelFile { .. } | EngineError::Failed { .. } => "engine-failed",
         };
         Self::out(rule, &error.to_string())
-    }
-}
-
-fn statement(
-    home: NodeId,
-    id: DecisionId,
-    snapshot: &Snapshot,
-    request: Request,
-    body: polder_core::canonical::Digest,
-    decision: Decision,
-    ticket: Option<polder_core::canonical::Digest>,
-) -> DecisionStatement {
-    debug_assert_eq!(decision.outcome == Outcome::Placed, ticket.is_some());
-    DecisionStatement {
-        id,
-        home,
-        at_ms: snapshot.at_ms,
-        request,
-        body,
-        policies: Policies {
-            baseline: snapshot.baseline.digest(),
-            owner: snapshot.owner.digest(),
-            labels: snapshot.labels.digest(),
-        },
-        facts: snapshot.facts_root,
-        weights: snapshot.weights,
-        verdicts: decision.verdicts,
-        outcome: decision.outcome,
-        factory: decision.factory,
-        ticket,
-        nearest: decision.nearest,
     }
 }

@@ -15,7 +15,7 @@ use polder_core::placement::{self, Decision, Inputs, NO_CAPACITY, Snapshot, UNRE
 use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema};
 use polder_core::receipt::Receipt;
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionStatement, ExecutionOutcome, ExecutionStatement, Policies, Statement};
+use polder_core::statement::v1::{DecisionStatement, ExecutionOutcome, ExecutionStatement, Statement};
 use polder_core::ticket::{Ticket, body_digest};
 
 use super::node::{Node, authority_of, bytes_of, key_of};
@@ -158,25 +158,8 @@ impl<'f> World<'f> {
         let decision = decide(&snapshot, &request, &BTreeMap::new());
         let body = body_digest(&self.draw(), tenant.question.as_bytes());
         let [id, nonce] = [self.draw_16(), self.draw_16()];
-        let mut statement = DecisionStatement {
-            id: DecisionId::from_bytes(id),
-            home: tenant.home.clone(),
-            at_ms: self.now_ms,
-            request: request.clone(),
-            body,
-            policies: Policies {
-                baseline: snapshot.baseline.digest(),
-                owner: snapshot.owner.digest(),
-                labels: snapshot.labels.digest(),
-            },
-            facts: snapshot.facts_root,
-            weights: snapshot.weights,
-            verdicts: decision.verdicts.clone(),
-            outcome: decision.outcome,
-            factory: decision.factory.clone(),
-            ticket: None,
-            nearest: decision.nearest.clone(),
-        };
+        let (id, home) = (DecisionId::from_bytes(id), tenant.home.clone());
+        let mut statement = DecisionStatement::of(id, home, &snapshot, request, body, decision.clone());
         let execution = match &decision.factory {
             Some(factory) => Some(execution(&mut statement, factory, nonce)?),
             None => None,
