@@ -178,6 +178,15 @@ impl Target {
         }
     }
 
+    /// The node that `--node` or `--socket` names, or else a tenant's home in the demo; the first tenant's where none is named.
+    pub fn home(&self, tenant: Option<&str>) -> Result<Client, Failure> {
+        if let Some(client) = self.single()? {
+            return Ok(client);
+        }
+        let record = self.demo()?;
+        record.client(record.tenant(tenant)?.home.as_str())
+    }
+
     /// The demo's record.
     pub fn demo(&self) -> Result<DemoRecord, Failure> {
         DemoRecord::find(self.dir.as_deref())

@@ -35,14 +35,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     let text = std::fs::read_to_string(&arguments.request).map_err(of_file(&arguments.request))?;
     let question: Value = serde_json::from_str(&text)
         .map_err(|e| Failure::new(format!("`{}`: {e}", arguments.request.display())).exit(Exit::Usage))?;
-    let client = match arguments.target.single()? {
-        Some(client) => client,
-        None => {
-            let record = arguments.target.demo()?;
-            let tenant = record.tenant(arguments.tenant.as_deref())?;
-            record.client(tenant.home.as_str())?
-        }
-    };
+    let client = arguments.target.home(arguments.tenant.as_deref())?;
     let decision = client.post("/api/v1/decide", &question, &[]).await?.ok()?;
     match output {
         Output::Json => render::json(&decision)?,

@@ -24,14 +24,7 @@ pub struct Arguments {
 
 /// Prints the factories.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let client = match arguments.target.single()? {
-        Some(client) => client,
-        None => {
-            let record = arguments.target.demo()?;
-            let tenant = record.tenant(arguments.tenant.as_deref())?;
-            record.client(tenant.home.as_str())?
-        }
-    };
+    let client = arguments.target.home(arguments.tenant.as_deref())?;
     let answer = client.get("/api/v1/factories").await?.ok()?;
     match output {
         Output::Json => render::json(&answer)?,
