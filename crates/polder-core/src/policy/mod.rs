@@ -7,13 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 
+mod attributes;
 mod column;
+mod hazards;
 mod layer;
 mod schema;
 
-pub use column::{Case, Column};
-pub use layer::{Layer, PolicyError, Rule};
-pub use schema::PolicySchema;
+pub use column::{Case, Column, Usage, touches};
+pub use layer::{Layer, PolicyError, Refusal, Rule};
+pub use schema::{NUMBERS, PolicySchema, SEALS};
 
 /// Whose rules a layer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
