@@ -1,13 +1,11 @@
 //! Audit: an independent, simpler check of a decision, from its statement and the texts and facts of its time.
 //!
-//! It shares only `facts` and plain data with what it checks. Policies are parsed anew, entities and contexts are JSON
-//! rather than parts, labels are checked without Cedar, and the choice is found by looking at every pair. Absent:
-//! speed, and any word on whether a fact was true.
+//! It shares only `facts` and plain data with what it checks. Policies are parsed anew and evaluated without Cedar,
+//! entities and contexts are plain JSON rather than parts, labels are checked without any policy, and the choice is found
+//! by looking at every pair. Absent: speed, and any word on whether a fact was true.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr as _;
 
-use cedar_policy::{Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, PolicySet, Request};
 use serde_json::{Map, Value, json};
 
 use crate::canonical::{Digest, hash};
@@ -16,7 +14,12 @@ use crate::ids::NodeId;
 use crate::labels::{Closed as _, Country, Purpose};
 use crate::placement::{Outcome, Verdict};
 use crate::policy::{Cause, LABELS_POLICY, LayerKind};
+use crate::request::Request;
 use crate::statement::v1::DecisionStatement;
+
+mod evaluate;
+
+use evaluate::{Entities, Policies, Question};
 
 /// What an auditor holds beside the statement.
 #[derive(Debug, Clone, Default)]
@@ -56,9 +59,15 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
         }
     }
     let mut roots = BTreeMap::new();
+    let mut parsed = Parsed::new();
     for verdict in &statement.verdicts {
         match records.factories.get(&verdict.factory) {
-            Some(record) => check_verdict(statement, records, verdict, record, &mut roots, &mut found),
+            Some(record) => {
+                for text in [&records.baseline, &records.owner, &record.terms] {
+                    parsed.entry(text).or_insert_with(|| Policies::parse(text));
+                }
+                check_verdict(statement, records, (verdict, record), &parsed, &mut roots, &mut found);
+            }
             None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
         }
     }
@@ -69,6 +78,9 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
     found
 }
 
+/// Each text that was met, read once; `None` where it cannot be read.
+type Parsed<'a> = BTreeMap<&'a str, Option<Policies>>;
+
 fn policy_digest(text: &str) -> Digest {
     hash("polder/policy/v1", &[text.as_bytes()])
 }
@@ -76,8 +88,8 @@ fn policy_digest(text: &str) -> Digest {
 fn check_verdict(
     statement: &DecisionStatement,
     records: &Records,
-    verdict: &Verdict,
-    record: &FactoryRecord,
+    (verdict, record): (&Verdict, &FactoryRecord),
+    parsed: &Parsed<'_>,
     roots: &mut BTreeMap<NodeId, Digest>,
     found: &mut Vec<String>,
 ) {
@@ -91,6 +103,7 @@ fn check_verdict(
     }
     let held = believe(name, &record.passport, &record.authority, &records.trust);
     let profile = Profile::at(&held, statement.at_ms);
+    let entities = entities(name, &profile);
     let said: BTreeSet<(LayerKind, &str)> = verdict
         .causes
         .iter()
@@ -107,7 +120,8 @@ fn check_verdict(
             refused.insert("no-purpose".to_owned());
         }
         for purpose in &statement.request.labels.purposes {
-            refused.extend(ask(statement, *purpose, name, &profile, text));
+            let policies = parsed.get(text.as_str()).and_then(Option::as_ref);
+            refused.extend(ask(&statement.request, *purpose, name, entities.as_ref(), policies));
         }
         let said: BTreeSet<String> = said.iter().filter(|(l, _)| *l == layer).map(|(_, r)| (*r).to_owned()).collect();
         if refused != said {
@@ -132,37 +146,38 @@ fn labels_refuse(statement: &DecisionStatement, profile: &Profile) -> bool {
     }
 }
 
-/// The ids of the rules by which one layer refuses; one made-up id where it fails in another way.
-fn ask(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile, text: &str) -> BTreeSet<String> {
-    let failed = || BTreeSet::from(["policy-error".to_owned()]);
-    let Ok(set) = PolicySet::from_str(text) else { return failed() };
-    let Some((request, entities)) = question(s, purpose, name, profile) else { return failed() };
-    let response = Authorizer::new().is_authorized(&request, &set, &entities);
-    let mut refused = BTreeSet::new();
-    if response.diagnostics().errors().next().is_some() {
-        refused.insert("policy-error".to_owned());
+/// The ids of the rules by which one layer refuses; one made-up id where it cannot even be asked.
+fn ask(
+    request: &Request,
+    purpose: Purpose,
+    factory: &NodeId,
+    entities: Option<&Entities>,
+    policies: Option<&Policies>,
+) -> BTreeSet<String> {
+    let question = entities.and_then(|entities| question(request, purpose, factory, entities));
+    match (policies, question) {
+        (Some(policies), Some(question)) => policies.refusals(&question),
+        _ => BTreeSet::from(["policy-error".to_owned()]),
     }
-    if response.decision() == CedarDecision::Allow {
-        return refused;
-    }
-    refused.extend(response.diagnostics().reason().filter_map(|id| set.annotation(id, "id")).map(str::to_owned));
-    if refused.is_empty() {
-        refused.insert("not-permitted".to_owned());
-    }
-    refused
 }
 
 fn entity(kind: &str, id: &str) -> Value {
     json!({"__entity": {"type": kind, "id": id}})
 }
 
-fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile) -> Option<(Request, Entities)> {
-    let labels = &s.request.labels;
+/// The entities that hold anything: the factory.
+fn entities(factory: &NodeId, profile: &Profile) -> Option<Entities> {
+    let factory = evaluate::Value::named("Factory", factory.as_str());
+    Some(Entities::from([(factory, evaluate::Value::read(&attributes(profile))?)]))
+}
+
+fn question<'a>(request: &Request, purpose: Purpose, factory: &NodeId, entities: &'a Entities) -> Option<Question<'a>> {
+    let labels = &request.labels;
     let mut context = json!({
         "class": entity("Class", labels.class.as_str()),
         "purpose": entity("Purpose", purpose.as_str()),
-        "project": s.request.project.as_str(),
-        "model": entity("Model", s.request.model.as_str()),
+        "project": request.project.as_str(),
+        "model": entity("Model", request.model.as_str()),
     });
     let fields = context.as_object_mut()?;
     if let Some(countries) = &labels.countries {
@@ -172,15 +187,13 @@ fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Pr
     if let Some(language) = &labels.language {
         fields.insert("language".to_owned(), entity("Language", language.as_str()));
     }
-    let context = Context::from_json_value(context, None).ok()?;
-    let uid = |kind: &str, id: &str| EntityUid::from_json(json!({"type": kind, "id": id})).ok();
-    let principal = uid("Tenant", s.request.tenant.as_str())?;
-    let action = uid("Action", s.request.action.as_str())?;
-    let resource = uid("Factory", name.as_str())?;
-    let request = Request::new(principal, action, resource, context, None).ok()?;
-    let factory =
-        json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
-    Some((request, Entities::from_json_value(factory, None).ok()?))
+    Some(Question {
+        principal: evaluate::Value::named("Tenant", request.tenant.as_str()),
+        action: evaluate::Value::named("Action", request.action.as_str()),
+        resource: evaluate::Value::named("Factory", factory.as_str()),
+        context: evaluate::Value::read(&context)?,
+        entities,
+    })
 }
 
 /// The attributes that policies read, written out plainly from the facts.

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use cedar_policy::ffi::DetailedError;
+use cedar_policy::{ActionConstraint, EntityUid, PrincipalConstraint, ResourceConstraint};
 use cedar_policy::{Authorizer, Decision, Effect, Policy, PolicySet, ValidationMode, Validator};
-use cedar_policy::{PrincipalConstraint, ResourceConstraint};
 use serde_json::Value;
 
 use super::column::{Case, Column};
 use super::{Cause, Clause, FactRead, LayerKind, PolicySchema};
 use crate::canonical::{Digest, hash};
+use crate::labels::{Action, Closed as _};
 
 /// Why a policy file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +54,8 @@ pub struct Layer {
     digest: Digest,
     set: PolicySet,
     rules: BTreeMap<String, Rule>,
+    /// The actions that a permit of this layer speaks of.
+    permitted: BTreeSet<Action>,
 }
 
 impl Layer {
@@ -84,7 +87,9 @@ impl Layer {
         if let Some(error) = errors.min_by_key(|error| (error.line, error.column, error.message.clone())) {
             return Err(error);
         }
-        Ok(Self { kind, file: file.to_owned(), digest: hash("polder/policy/v1", &[text.as_bytes()]), set, rules })
+        let permitted = Action::all().into_iter().filter(|action| permits(&set, *action)).collect();
+        let digest = hash("polder/policy/v1", &[text.as_bytes()]);
+        Ok(Self { kind, file: file.to_owned(), digest, set, rules, permitted })
     }
 
     /// Whose rules these are.
@@ -118,8 +123,10 @@ impl Layer {
                 causes.extend(self.rules.get(&id.to_string()).map(|rule| self.cause(rule, column)));
             }
         }
-        // Nothing named a cause and yet the layer does not permit: say so rather than let it pass.
-        if causes.is_empty() && response.decision() != Decision::Allow {
+        // Without a permit the layer refuses even where each of its rules gives way, so this is a cause of its own. And
+        // where nothing named a cause and yet the layer does not permit, say so rather than let it pass.
+        let unnamed = causes.is_empty() && response.decision() != Decision::Allow;
+        if unnamed || !self.permitted.contains(&case.action) {
             causes.insert(self.built_in("not-permitted", "no permit of this layer speaks of this action".to_owned()));
         }
         causes.into_iter().collect()
@@ -247,6 +254,16 @@ impl Source<'_> {
     fn at_line(&self, line: u32, message: &str) -> PolicyError {
         PolicyError { line, ..self.at(0, message, None) }
     }
+}
+
+/// Whether a permit speaks of an action: of every action, or of this one by name. Actions have no groups.
+fn permits(set: &PolicySet, action: Action) -> bool {
+    let named = |uid: &EntityUid| uid.id().unescaped() == action.as_str();
+    set.policies().filter(|policy| policy.effect() == Effect::Permit).any(|policy| match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(one) => named(&one),
+        ActionConstraint::In(all) => all.iter().any(named),
+    })
 }
 
 /// A policy's place in its file, from 0: Cedar calls the policies `policy0`, `policy1` …
