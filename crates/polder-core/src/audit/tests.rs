@@ -14,6 +14,7 @@ use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree as _;
 
 mod agreement;
+mod odd;
 
 const COUNTRIES: [&str; 5] = ["FR", "DE", "NO", "US", "CH"];
 

@@ -7,11 +7,11 @@ use std::str::FromStr as _;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{ActionConstraint, EntityUid, PrincipalConstraint, ResourceConstraint};
-use cedar_policy::{Authorizer, Decision, Effect, Policy, PolicySet, ValidationMode, Validator};
+use cedar_policy::{AuthorizationError, Authorizer, Decision, Effect, Policy, PolicySet, ValidationMode, Validator};
 use serde_json::Value;
 
 use super::column::{Case, Column};
-use super::{Cause, Clause, FactRead, LayerKind, PolicySchema};
+use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema};
 use crate::canonical::{Digest, hash};
 use crate::labels::{Action, Closed as _};
 
@@ -111,12 +111,15 @@ impl Layer {
     pub fn refusals(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Vec<Cause> {
         let request = match case.request(column, schema) {
             Ok(request) => request,
-            Err(message) => return vec![self.built_in("policy-error", message)],
+            Err(message) => return vec![self.built_in(POLICY_ERROR, message)],
         };
         let response = Authorizer::new().is_authorized(&request, &self.set, column.entities());
         let mut causes: BTreeSet<Cause> = BTreeSet::new();
         for error in response.diagnostics().errors() {
-            causes.insert(self.built_in("policy-error", error.to_string()));
+            let AuthorizationError::PolicyEvaluationError(failed) = error;
+            let line = self.rules.get(&failed.policy_id().to_string()).map_or(1, |rule| rule.line);
+            let clause = Some(Clause { file: self.file.clone(), line });
+            causes.insert(Cause { clause, ..self.built_in(POLICY_ERROR, error.to_string()) });
         }
         if response.decision() == Decision::Deny {
             for id in response.diagnostics().reason() {
@@ -127,7 +130,7 @@ impl Layer {
         // where nothing named a cause and yet the layer does not permit, say so rather than let it pass.
         let unnamed = causes.is_empty() && response.decision() != Decision::Allow;
         if unnamed || !self.permitted.contains(&case.action) {
-            causes.insert(self.built_in("not-permitted", "no permit of this layer speaks of this action".to_owned()));
+            causes.insert(self.built_in(NOT_PERMITTED, "no permit of this layer speaks of this action".to_owned()));
         }
         causes.into_iter().collect()
     }

@@ -107,7 +107,7 @@ impl Dice {
 
     fn value(&mut self, kind: &str) -> &'static str {
         let values: &'static [&'static str] = VALUES.iter().find(|(name, _)| *name == kind).unwrap().1;
-        *self.pick::<&'static str>(values)
+        self.pick::<&'static str>(values)
     }
 
     fn literal(&mut self, kind: &str) -> String {
@@ -330,14 +330,15 @@ impl Dice {
     }
 
     pub fn request(&mut self) -> Request {
-        let purposes = (0..=self.below(2) * self.below(2)).map(|_| Purpose::parse(self.value("Purpose")).unwrap());
+        let count = if self.percent(10) { 2 } else { 1 };
+        let purposes = (0..count).map(|_| Purpose::parse(self.value("Purpose")).unwrap());
         let purposes = purposes.collect();
         let countries = self.percent(40).then(|| (0..=self.below(3)).map(|_| country(self.value("Country"))).collect());
         let language = self.percent(50).then(|| Language::parse(self.value("Language")).unwrap());
         Request {
             action: Action::parse(self.value("Action")).unwrap(),
             tenant: TenantId::parse(self.value("Tenant")).unwrap(),
-            project: ProjectId::parse(*self.pick(&PROJECTS)).unwrap(),
+            project: ProjectId::parse(self.pick::<&str>(&PROJECTS)).unwrap(),
             model: ModelId::parse(self.value("Model")).unwrap(),
             labels: Labels { class: DataClass::parse(self.value("Class")).unwrap(), purposes, countries, language },
         }
