@@ -183,6 +183,11 @@ impl Source<'_> {
             Some(Err(_)) => return Err(self.at_line(line, "`@relax` takes a whole number, 1 for what may go first")),
         };
         let json = policy.to_json().map_err(|e| self.at_line(line, &e.to_string()))?;
+        if let Some(function) = function_called(json.get("conditions").unwrap_or(&Value::Null)) {
+            let hint = "nothing that a rule can read needs one, and `audit` checks decisions without them";
+            let message = format!("the function `{function}` is not used here");
+            return Err(PolicyError { hint: Some(hint.to_owned()), ..self.at_line(line, &message) });
+        }
         let mut reads = BTreeSet::new();
         collect_reads(&json, &mut reads);
         Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads })
@@ -272,6 +277,19 @@ fn permits(set: &PolicySet, action: Action) -> bool {
 /// A policy's place in its file, from 0: Cedar calls the policies `policy0`, `policy1` …
 fn number(policy: &Policy) -> usize {
     policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0)
+}
+
+/// A function of one of Cedar's extensions (`decimal`, `ip` …) that conditions in Cedar's JSON form call. Its name is a
+/// key with a list of arguments; the other keys with lists are known.
+fn function_called(json: &Value) -> Option<&str> {
+    match json {
+        Value::Array(items) => items.iter().find_map(function_called),
+        Value::Object(fields) => fields.iter().find_map(|(name, of)| {
+            let call = of.is_array() && !matches!(name.as_str(), "Set" | "pattern" | "attr");
+            if call { Some(name.as_str()) } else { function_called(of) }
+        }),
+        _ => None,
+    }
 }
 
 /// The attributes of `resource` that a policy in Cedar's JSON form reads or asks for.
