@@ -43,6 +43,11 @@ when { context has countries }
 unless { resource has site && context.countries.contains(resource.site.country) };
 "#;
 
+/// The rule of a layer with a policy that cannot be evaluated. Its clause says which.
+pub const POLICY_ERROR: &str = "policy-error";
+/// The rule of a layer without a permit for the action.
+pub const NOT_PERMITTED: &str = "not-permitted";
+
 /// One reason for a factory's no.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
