@@ -7,12 +7,16 @@
 
 use serde::{Deserialize, Serialize};
 
+mod axioms;
 mod column;
 mod layer;
+mod narrower;
 mod schema;
 
+pub use axioms::{Axiom, axioms, axioms_about, paths};
 pub use column::{Case, Column};
 pub use layer::{Layer, PolicyError, Rule};
+pub use narrower::is_only_narrower;
 pub use schema::PolicySchema;
 
 /// Whose rules a layer holds.

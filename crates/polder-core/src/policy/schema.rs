@@ -72,6 +72,11 @@ impl PolicySchema {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// The schema as Cedar holds it.
+    pub fn cedar(&self) -> &Schema {
+        &self.schema
+    }
 }
 
 fn enumeration<T: Closed>(name: &str) -> String {

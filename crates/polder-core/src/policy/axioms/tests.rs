@@ -1,0 +1,122 @@
+//! Tests of the axioms: every column that facts can make satisfies every one of them, and each excludes something.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::facts::{Certification, Claim, Evidence, Owner, Vendor};
+use crate::labels::{Action, Closed as _, Country, DataClass, Purpose};
+use crate::policy::{Case, Column, Layer, LayerKind};
+use crate::tests::schema;
+use crate::world::{FactText, FactoryText};
+
+fn one_of<T: crate::labels::Closed + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    prop::sample::select(T::all())
+}
+
+/// Few countries, so that they meet: in the EU, in the EEA only, outside.
+fn country() -> impl Strategy<Value = Country> {
+    prop_oneof![3 => prop::sample::select(vec!["FR", "DE", "NO", "US"]).prop_map(|code| Country::parse(code).unwrap()),
+        1 => one_of::<Country>()]
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let owner = (country(), 0..=1_000_000_u32).prop_map(|(country, share_ppm)| Owner {
+        name: "Owner".to_owned(),
+        country,
+        share_ppm,
+    });
+    prop_oneof![
+        country().prop_map(|country| Claim::Site { country, city: "Town".to_owned() }),
+        country().prop_map(|country| Claim::Operator { name: "Operator".to_owned(), country }),
+        prop::collection::vec(owner, 0..3).prop_map(|owners| Claim::Control { owners }),
+        (one_of::<Vendor>(), country(), 1..9_u32).prop_map(|(vendor, origin, accelerators)| Claim::Chip {
+            vendor,
+            origin,
+            accelerators
+        }),
+        one_of::<Certification>().prop_map(|scheme| Claim::Certification { scheme }),
+        country().prop_map(|country| Claim::Clearance { country }),
+    ]
+}
+
+fn facts() -> impl Strategy<Value = Vec<FactText>> {
+    let fact = (claim(), one_of::<Evidence>()).prop_map(|(claim, evidence)| FactText { claim, evidence });
+    prop::collection::vec(fact, 0..12)
+}
+
+fn case(action: Action) -> Case {
+    Case {
+        action,
+        tenant: crate::ids::TenantId::parse("bank").unwrap(),
+        project: crate::ids::ProjectId::parse("website").unwrap(),
+        model: crate::ids::ModelId::parse("polder-toy").unwrap(),
+        class: DataClass::Public,
+        purpose: Purpose::Finance,
+        countries: None,
+        language: None,
+    }
+}
+
+/// All axioms as one layer: each forbids where it does not hold.
+fn layer(axioms: &[Axiom]) -> Layer {
+    let rule = |axiom: &Axiom| {
+        format!(
+            "@id(\"{}\")\n@reason(\"axiom\")\nforbid (principal, action, resource) unless {{ {} }};\n",
+            axiom.id, axiom.holds
+        )
+    };
+    let text: String = axioms.iter().map(rule).collect();
+    Layer::parse(LayerKind::Owner, "axioms", &format!("{}{text}", crate::world::OPEN_POLICY), &schema()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn whatever_facts_describe_satisfies_every_axiom(facts in facts(), action in one_of::<Action>()) {
+        let factory = FactoryText { name: crate::tests::node("paris"), facts, terms: None };
+        let column = Column::new(&factory.name, factory.profile().unwrap(), &schema()).unwrap();
+        prop_assert_eq!(layer(&axioms()).refusals(&column, &case(action), &schema()), vec![]);
+    }
+}
+
+#[test]
+fn each_axiom_has_a_name_of_its_own_and_reads_what_it_says() {
+    let all = axioms();
+    let ids: BTreeSet<&String> = all.iter().map(|axiom| &axiom.id).collect();
+    assert_eq!(ids.len(), all.len());
+    for axiom in &all {
+        let layer = layer(std::slice::from_ref(axiom));
+        let forbid =
+            layer.policies().policies().find(|policy| policy.effect() == cedar_policy::Effect::Forbid).unwrap();
+        let read = paths(&forbid.to_json().unwrap());
+        let said: BTreeSet<String> =
+            axiom.brings.iter().chain([&axiom.about]).flat_map(|path| prefixes(path)).collect();
+        assert_eq!(read, said, "{}", axiom.id);
+    }
+}
+
+#[test]
+fn only_what_is_read_brings_axioms_and_these_bring_others() {
+    let about = |paths: &[&str]| {
+        let read = paths.iter().flat_map(|path| prefixes(path)).collect();
+        axioms_about(&read).into_iter().map(|axiom| axiom.id).collect::<Vec<_>>()
+    };
+    assert!(about(&[]).is_empty());
+    assert!(about(&["context.class"]).is_empty());
+    assert_eq!(about(&["site.in_eu"]), ["site.in_eu"]);
+    assert_eq!(about(&["site.country"]), [""; 0]);
+    let control = about(&["control.evidence"]);
+    assert!(
+        control.contains(&"control.operator".to_owned()) && control.contains(&"operator.evidence.least".to_owned())
+    );
+}
+
+#[test]
+fn paths_are_those_of_the_factory_the_model_and_the_request() {
+    let text = "permit (principal, action, resource);\n@id(\"a\")\n@reason(\"a\")\nforbid (principal, action, resource) \
+                when { context.class == Class::\"public\" && resource has site && resource.site.in_eu };";
+    let layer = Layer::parse(LayerKind::Owner, "a", text, &schema()).unwrap();
+    let forbid = layer.policies().policies().find(|policy| policy.effect() == cedar_policy::Effect::Forbid).unwrap();
+    let found: Vec<String> = paths(&forbid.to_json().unwrap()).into_iter().collect();
+    assert_eq!(found, ["context", "context.class", "site", "site.in_eu"]);
+}
