@@ -11,12 +11,17 @@ use cedar_policy::{Authorizer, Context, Decision as CedarDecision, Entities, Ent
 use serde_json::{Map, Value, json};
 
 use crate::canonical::{Digest, hash};
-use crate::facts::{Claim, Evidence, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
+use crate::facts::{Claim, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
+use crate::framework::{Framework, FrameworkSeals};
 use crate::ids::NodeId;
-use crate::labels::{Closed as _, Country, Purpose};
+use crate::labels::{Closed as _, Purpose};
 use crate::placement::{Outcome, Verdict};
 use crate::policy::{Cause, LABELS_POLICY, LayerKind};
 use crate::statement::v1::DecisionStatement;
+
+mod attributes;
+
+use attributes::{countries_of, entity};
 
 /// What an auditor holds beside the statement.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +34,8 @@ pub struct Records {
     pub factories: BTreeMap<NodeId, FactoryRecord>,
     /// The issuers that the owner trusts.
     pub trust: Vec<TrustedIssuer>,
+    /// The framework versions that policies could name.
+    pub frameworks: Vec<Framework>,
 }
 
 /// What one factory published.
@@ -62,6 +69,7 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
             None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
         }
     }
+    check_seals(statement, records, &mut found);
     if facts_root(&roots) != statement.facts {
         found.push("the root over the facts differs".to_owned());
     }
@@ -107,7 +115,7 @@ fn check_verdict(
             refused.insert("no-purpose".to_owned());
         }
         for purpose in &statement.request.labels.purposes {
-            refused.extend(ask(statement, *purpose, name, &profile, text));
+            refused.extend(ask(statement, *purpose, verdict, &profile, &records.frameworks, text));
         }
         let said: BTreeSet<String> = said.iter().filter(|(l, _)| *l == layer).map(|(_, r)| (*r).to_owned()).collect();
         if refused != said {
@@ -133,10 +141,17 @@ fn labels_refuse(statement: &DecisionStatement, profile: &Profile) -> bool {
 }
 
 /// The ids of the rules by which one layer refuses; one made-up id where it fails in another way.
-fn ask(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile, text: &str) -> BTreeSet<String> {
+fn ask(
+    s: &DecisionStatement,
+    purpose: Purpose,
+    verdict: &Verdict,
+    profile: &Profile,
+    frameworks: &[Framework],
+    text: &str,
+) -> BTreeSet<String> {
     let failed = || BTreeSet::from(["policy-error".to_owned()]);
     let Ok(set) = PolicySet::from_str(text) else { return failed() };
-    let Some((request, entities)) = question(s, purpose, name, profile) else { return failed() };
+    let Some((request, entities)) = question(s, purpose, verdict, profile, frameworks) else { return failed() };
     let response = Authorizer::new().is_authorized(&request, &set, &entities);
     let mut refused = BTreeSet::new();
     if response.diagnostics().errors().next().is_some() {
@@ -152,22 +167,26 @@ fn ask(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile
     refused
 }
 
-fn entity(kind: &str, id: &str) -> Value {
-    json!({"__entity": {"type": kind, "id": id}})
-}
-
-fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Profile) -> Option<(Request, Entities)> {
+fn question(
+    s: &DecisionStatement,
+    purpose: Purpose,
+    verdict: &Verdict,
+    profile: &Profile,
+    frameworks: &[Framework],
+) -> Option<(Request, Entities)> {
+    let name = &verdict.factory;
     let labels = &s.request.labels;
     let mut context = json!({
         "class": entity("Class", labels.class.as_str()),
         "purpose": entity("Purpose", purpose.as_str()),
         "project": s.request.project.as_str(),
-        "model": entity("Model", s.request.model.as_str()),
     });
     let fields = context.as_object_mut()?;
+    if let Some(model) = &s.request.model {
+        fields.insert("model".to_owned(), entity("Model", model.as_str()));
+    }
     if let Some(countries) = &labels.countries {
-        let countries = countries.iter().map(|country| entity("Country", country.as_str())).collect();
-        fields.insert("countries".to_owned(), countries);
+        fields.insert("countries".to_owned(), countries_of(countries));
     }
     if let Some(language) = &labels.language {
         fields.insert("language".to_owned(), entity("Language", language.as_str()));
@@ -178,71 +197,45 @@ fn question(s: &DecisionStatement, purpose: Purpose, name: &NodeId, profile: &Pr
     let action = uid("Action", s.request.action.as_str())?;
     let resource = uid("Factory", name.as_str())?;
     let request = Request::new(principal, action, resource, context, None).ok()?;
-    let factory =
-        json!([{"uid": {"type": "Factory", "id": name.as_str()}, "attrs": attributes(profile), "parents": []}]);
-    Some((request, Entities::from_json_value(factory, None).ok()?))
+    let mut factory = attributes::factory(profile, verdict.inputs.vendor_share_percent);
+    let seals = attributes::seals(frameworks, profile, s.request.action, s.request.model.is_some());
+    factory.as_object_mut()?.insert("seals".to_owned(), seals);
+    let mut entities = vec![json!({"uid": {"type": "Factory", "id": name.as_str()}, "attrs": factory, "parents": []})];
+    for (model, attrs) in attributes::models(profile) {
+        entities.push(json!({"uid": {"type": "Model", "id": model}, "attrs": attrs, "parents": []}));
+    }
+    Some((request, Entities::from_json_value(Value::Array(entities), None).ok()?))
 }
 
-/// The attributes that policies read, written out plainly from the facts.
-fn attributes(profile: &Profile) -> Value {
-    let mut attributes = Map::new();
-    let claims = || profile.facts.values().map(|held| (&held.fact.claim, held.evidence));
-    let classes = |evidence: Evidence| -> Value {
-        Evidence::all().iter().filter(|c| **c <= evidence).map(|c| entity("Evidence", c.as_str())).collect()
+/// The SEALs that the statement shows are those of the chosen factory's facts.
+fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>) {
+    let chosen = s.factory.as_ref().and_then(|name| Some((name, records.factories.get(name)?)));
+    let Some((name, record)) = chosen else {
+        if !s.seals.is_empty() {
+            found.push("the statement shows SEALs of no factory".to_owned());
+        }
+        return;
     };
-    for (claim, evidence) in claims() {
-        match claim {
-            Claim::Site { country, .. } | Claim::Operator { country, .. } => {
-                let place = json!({
-                    "country": entity("Country", country.as_str()),
-                    "in_eu": country.in_eu(), "in_eea": country.in_eea(), "evidence": classes(evidence),
-                });
-                attributes.insert(claim.kind().to_owned(), place);
-            }
-            Claim::Control { owners } => {
-                let Some(operator) = profile.facts.get("operator") else { continue };
-                let Claim::Operator { country: home, .. } = operator.fact.claim else { continue };
-                let mut chain: Vec<Country> = owners.iter().map(|owner| owner.country).collect();
-                chain.push(home);
-                let weaker = if operator.evidence < evidence { operator.evidence } else { evidence };
-                let control = json!({
-                    "countries": chain.iter().map(|country| entity("Country", country.as_str())).collect::<Value>(),
-                    "in_eu": !chain.iter().any(|country| !country.in_eu()),
-                    "in_eea": !chain.iter().any(|country| !country.in_eea()),
-                    "evidence": classes(weaker),
-                });
-                attributes.insert("control".to_owned(), control);
-            }
-            Claim::Chip { .. } | Claim::Certification { .. } | Claim::Clearance { .. } => {}
-        }
+    let held = believe(name, &record.passport, &record.authority, &records.trust);
+    let expected = attributes::seals(
+        &records.frameworks,
+        &Profile::at(&held, s.at_ms),
+        s.request.action,
+        s.request.model.is_some(),
+    );
+    let digests = |said: &FrameworkSeals| {
+        records.frameworks.iter().any(|one| one.id() == said.framework && one.digest() == said.digest)
+    };
+    let grade = |pick: fn(&FrameworkSeals) -> &BTreeMap<String, u8>| -> Value {
+        s.seals.iter().map(|said| (said.framework.clone(), json!(pick(said)))).collect::<Map<_, _>>().into()
+    };
+    let said = json!({
+        "declared": grade(|one| &one.declared), "attested": grade(|one| &one.attested),
+        "measured": grade(|one| &one.measured),
+    });
+    if said != expected || !s.seals.iter().all(digests) {
+        found.push(format!("the SEALs are not those of the facts of `{name}`"));
     }
-    let chips: Vec<_> = claims().filter(|(claim, _)| matches!(claim, Claim::Chip { .. })).collect();
-    if let Some(weakest) = chips.iter().map(|(_, evidence)| *evidence).min() {
-        let pick = |vendor: bool| -> Value {
-            let one = |(claim, _): &(&Claim, Evidence)| match claim {
-                Claim::Chip { vendor: name, .. } if vendor => Some(entity("Vendor", name.as_str())),
-                Claim::Chip { origin, .. } => Some(entity("Country", origin.as_str())),
-                _ => None,
-            };
-            chips.iter().filter_map(one).collect()
-        };
-        let chips = json!({"vendors": pick(true), "origins": pick(false), "evidence": classes(weakest)});
-        attributes.insert("chips".to_owned(), chips);
-    }
-    for kind in ["certifications", "clearances"] {
-        let mut grades = Map::new();
-        for (grade, least) in [("declared", Evidence::C), ("attested", Evidence::B), ("measured", Evidence::A)] {
-            let one = |(claim, evidence): (&Claim, Evidence)| match claim {
-                _ if evidence < least || claim.kind() != kind => None,
-                Claim::Certification { scheme } => Some(entity("Certification", scheme.as_str())),
-                Claim::Clearance { country } => Some(entity("Country", country.as_str())),
-                _ => None,
-            };
-            grades.insert(grade.to_owned(), claims().filter_map(one).collect());
-        }
-        attributes.insert(kind.to_owned(), Value::Object(grades));
-    }
-    Value::Object(attributes)
 }
 
 fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canonical::Digest;
 use crate::facts::Certification;
 use crate::labels::Country;
 
@@ -17,17 +18,21 @@ mod check;
 mod derive;
 pub mod raw;
 mod score;
+mod seals;
+mod shipped;
 
 pub use answers::{Answers, AnswersError, parse_answers};
 pub use check::FrameworkError;
 pub use derive::{Combined, Coverage, Derived, Evidenced, combine, derive};
-pub use score::{ObjectiveScore, Score, SealVector, Shortfall, request_seals, score};
+pub use score::{ObjectiveScore, Score, score};
+pub use seals::{FrameworkSeals, seals};
+pub use shipped::{SHIPPED, shipped};
 
 /// The highest SEAL there is.
 pub const SEAL_MAX: u8 = 4;
 
 /// A versioned scoring scheme, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Framework {
     id: String,
     title: String,
@@ -35,10 +40,12 @@ pub struct Framework {
     licence: String,
     changes: String,
     objectives: Vec<Objective>,
+    #[serde(skip)]
+    digest: Digest,
 }
 
 /// What is asked about, and how much it weighs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Objective {
     /// Its id, such as `SOV-1`.
     pub id: String,
@@ -51,7 +58,7 @@ pub struct Objective {
 }
 
 /// One question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Criterion {
     /// Its number within the objective, from 1.
     pub number: u32,
@@ -157,6 +164,11 @@ impl Framework {
     /// Its name and version in one, such as `csf-calculator-2026-06-01`.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The digest of its whole content, so that a name can never stand for two contents.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// A line for people.

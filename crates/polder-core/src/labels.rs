@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 mod countries;
-pub use countries::{Country, EEA, EU};
+pub use countries::{ADEQUATE, Country, EEA, EU};
 
 /// How sensitive data is, from open to closed. A request may only move upwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,6 +95,25 @@ pub enum Action {
     Infer,
     /// Turn text into vectors.
     Embed,
+    /// Generate a picture.
+    GenerateImage,
+    /// Run a batch job.
+    RunJob,
+    /// Train or fine-tune a model.
+    Train,
+    /// Keep data.
+    Store,
+    /// Take data or weights in from elsewhere.
+    Move,
+    /// Keep a model's weights.
+    HoldWeights,
+}
+
+impl Action {
+    /// Whether the accelerators work on it; the others only keep or take in what is stored.
+    pub fn computes(self) -> bool {
+        !matches!(self, Self::Store | Self::Move | Self::HoldWeights)
+    }
 }
 
 /// A closed list: every value and its text.
@@ -303,12 +322,19 @@ impl Closed for Language {
 impl Closed for Action {
     const NAME: &'static str = "action";
     fn all() -> Vec<Self> {
-        vec![Self::Infer, Self::Embed]
+        use Action::*;
+        vec![Infer, Embed, GenerateImage, RunJob, Train, Store, Move, HoldWeights]
     }
     fn as_str(&self) -> &'static str {
         match self {
             Self::Infer => "infer",
             Self::Embed => "embed",
+            Self::GenerateImage => "generate-image",
+            Self::RunJob => "run-job",
+            Self::Train => "train",
+            Self::Store => "store",
+            Self::Move => "move",
+            Self::HoldWeights => "hold-weights",
         }
     }
 }

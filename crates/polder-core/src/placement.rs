@@ -6,58 +6,27 @@
 //! exclusions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::Digest;
-use crate::ids::{ModelId, NodeId};
-use crate::labels::{Action, Closed as _};
-use crate::policy::{Case, Cause, Column, Layer, LayerKind, PolicySchema};
+use crate::framework::FrameworkSeals;
+use crate::ids::NodeId;
+use crate::policy::{Cause, Column, Layer, LayerKind, PolicySchema};
 use crate::request::Request;
+
+mod bits;
+mod memo;
+mod row;
+mod snapshot;
+
+pub use bits::Bits;
+pub use memo::{BYTES_MAX, Choice, Memo, ROWS_MAX};
+pub use row::Row;
+pub use snapshot::{Basis, Factory, Ground, Snapshot};
 
 /// How many relaxations a refusal names at most.
 pub const NEAREST_MAX: usize = 5;
-
-/// What a home knows at one instant. Factories are in name order.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The instant, in Unix milliseconds.
-    pub at_ms: u64,
-    /// The schema that every layer was checked against.
-    pub schema: Arc<PolicySchema>,
-    /// The federation's baseline.
-    pub baseline: Arc<Layer>,
-    /// The owner's policy.
-    pub owner: Arc<Layer>,
-    /// The labels layer.
-    pub labels: Arc<Layer>,
-    /// The root over all factories' facts.
-    pub facts_root: Digest,
-    /// What the owner prefers among admissible factories.
-    pub weights: Weights,
-    /// The factories.
-    pub factories: Vec<Factory>,
-}
-
-/// What a home knows of one factory.
-#[derive(Debug, Clone)]
-pub struct Factory {
-    /// Its name.
-    pub id: NodeId,
-    /// Its facts as policies read them.
-    pub column: Arc<Column>,
-    /// The root over its facts.
-    pub passport: Digest,
-    /// Its terms.
-    pub terms: Arc<Layer>,
-    /// Why it cannot be used now, whatever the policies say; empty where it can.
-    pub unavailable: Vec<Cause>,
-    /// The models it serves, with what each can do.
-    pub models: BTreeSet<(ModelId, Action)>,
-    /// What its score is made of.
-    pub inputs: Inputs,
-}
 
 /// Integer weights of an owner's preference: each multiplies the input of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +50,10 @@ pub struct Inputs {
     pub load_ppm: u64,
     /// Round-trip time from the home, in microseconds.
     pub rtt_us: u64,
+    /// Share of the tenant's last 30 days that ran on this factory's chip vendors, in per cent. No part of the score;
+    /// policies may read it.
+    #[serde(default)]
+    pub vendor_share_percent: u8,
 }
 
 /// One factory's yes or no.
@@ -124,6 +97,8 @@ pub struct Decision {
     pub verdicts: Vec<Verdict>,
     /// For a refusal, the smallest changes that would place the request, nearest first.
     pub nearest: Vec<Relaxation>,
+    /// The SEALs of the request at the chosen factory, one entry for each framework version.
+    pub seals: Vec<FrameworkSeals>,
 }
 
 /// A smallest set of changes that would make a placement possible.
@@ -150,20 +125,36 @@ pub struct Change {
 
 /// Decides where a request runs. `excluded` holds factories that a former attempt found to refuse or to be gone.
 pub fn decide(snapshot: &Snapshot, request: &Request, excluded: &BTreeMap<NodeId, Vec<Cause>>) -> Decision {
-    let cases = cases(request);
-    let verdicts: Vec<Verdict> = snapshot
-        .factories
-        .iter()
-        .map(|factory| {
-            let mut causes = policy_causes(snapshot, factory, &cases);
-            causes.extend(availability_causes(factory, request));
-            causes.extend(excluded.get(&factory.id).into_iter().flatten().cloned());
-            let score = score(&factory.inputs, &snapshot.weights);
-            let (terms, passport) = (factory.terms.digest(), factory.passport);
-            let causes = causes.into_iter().collect();
-            Verdict { factory: factory.id.clone(), terms, passport, causes, inputs: factory.inputs, score }
-        })
-        .collect();
+    decide_by(&Row::new(&snapshot.basis, request), snapshot, request, excluded)
+}
+
+/// Decides by a row that was made before. One of another basis or of another request is made anew, so that no memo can
+/// answer for what has changed.
+pub fn decide_by(
+    row: &Row,
+    snapshot: &Snapshot,
+    request: &Request,
+    excluded: &BTreeMap<NodeId, Vec<Cause>>,
+) -> Decision {
+    if !row.is_for(&snapshot.basis, request) {
+        return decide(snapshot, request, excluded);
+    }
+    let verdict = |(place, (ground, factory)): (usize, (&Ground, &Factory))| {
+        let mut causes = row.causes(place);
+        causes.extend(factory.unavailable.iter().cloned());
+        causes.extend(excluded.get(&ground.id).into_iter().flatten().cloned());
+        // What the column was made with is what the policies read.
+        let vendor_share_percent = ground.column.usage().vendor_share_percent;
+        Verdict {
+            factory: ground.id.clone(),
+            terms: ground.terms.digest(),
+            passport: ground.passport,
+            causes: causes.into_iter().collect(),
+            inputs: Inputs { vendor_share_percent, ..factory.inputs },
+            score: score(&factory.inputs, &snapshot.weights),
+        }
+    };
+    let verdicts: Vec<Verdict> = snapshot.each().enumerate().map(verdict).collect();
     let admitted = verdicts.iter().filter(|verdict| verdict.causes.is_empty());
     let chosen = admitted.min_by_key(|verdict| (verdict.score, &verdict.factory)).map(|v| v.factory.clone());
     // An owner may call a rule `no-capacity`, too; only the built-in cause means that waiting helps.
@@ -174,14 +165,23 @@ pub fn decide(snapshot: &Snapshot, request: &Request, excluded: &BTreeMap<NodeId
         None if verdicts.iter().any(only_full) => Outcome::NoCapacity,
         None => Outcome::Refused,
     };
-    let nearest = if outcome == Outcome::Placed { Vec::new() } else { nearest(&verdicts, &snapshot.owner) };
-    Decision { outcome, factory: chosen, verdicts, nearest }
+    let nearest = if outcome == Outcome::Placed { Vec::new() } else { nearest(&verdicts, &snapshot.basis.owner) };
+    let seals = chosen.as_ref().map_or_else(Vec::new, |chosen| seals(snapshot, chosen, request));
+    Decision { outcome, factory: chosen, verdicts, nearest, seals }
+}
+
+fn seals(snapshot: &Snapshot, chosen: &NodeId, request: &Request) -> Vec<FrameworkSeals> {
+    let ground = snapshot.basis.grounds.iter().find(|ground| ground.id == *chosen);
+    let seals = ground.and_then(|ground| ground.column.seals(request.action, request.model.is_some()).ok());
+    seals.unwrap_or_default().to_vec()
 }
 
 /// The rule of a factory that is there and has no place free.
 pub const NO_CAPACITY: &str = "no-capacity";
 /// The rule of a factory that does not answer.
 pub const UNREACHABLE: &str = "unreachable";
+/// The rule of a factory that does not offer what is to be done.
+pub const ACTION_NOT_OFFERED: &str = "action-not-offered";
 /// The rule of a factory that does not serve the model.
 pub const MODEL_NOT_SERVED: &str = "model-not-served";
 
@@ -193,48 +193,14 @@ pub fn score(inputs: &Inputs, weights: &Weights) -> u64 {
         .saturating_add(part(inputs.rtt_us, weights.latency))
 }
 
-/// A request is asked about once for each purpose it may have; all must be permitted.
-fn cases(request: &Request) -> Vec<Case> {
-    let case = |purpose| Case {
-        action: request.action,
-        tenant: request.tenant.clone(),
-        project: request.project.clone(),
-        model: request.model.clone(),
-        class: request.labels.class,
-        purpose,
-        countries: request.labels.countries.clone(),
-        language: request.labels.language,
-    };
-    request.labels.purposes.iter().copied().map(case).collect()
-}
-
-fn policy_causes(snapshot: &Snapshot, factory: &Factory, cases: &[Case]) -> BTreeSet<Cause> {
-    let mut causes = BTreeSet::new();
-    for layer in [&snapshot.baseline, &snapshot.owner, &snapshot.labels, &factory.terms] {
-        causes.extend(layer_causes(layer, &factory.column, cases, &snapshot.schema));
-    }
-    causes
-}
-
 /// Why one layer keeps a request out of a factory; nothing where it permits. A factory asks its own terms with this.
 pub fn refusals(layer: &Layer, column: &Column, request: &Request, schema: &PolicySchema) -> Vec<Cause> {
-    layer_causes(layer, column, &cases(request), schema).into_iter().collect()
-}
-
-fn layer_causes(layer: &Layer, column: &Column, cases: &[Case], schema: &PolicySchema) -> BTreeSet<Cause> {
+    let cases = row::cases(request);
     if cases.is_empty() {
-        return BTreeSet::from([Cause::built_in(layer.kind(), "no-purpose", "no rule can be asked without a purpose")]);
+        return vec![row::no_purpose(layer)];
     }
-    cases.iter().flat_map(|case| layer.refusals(column, case, schema)).collect()
-}
-
-fn availability_causes(factory: &Factory, request: &Request) -> Vec<Cause> {
-    let mut causes = factory.unavailable.clone();
-    if !factory.models.contains(&(request.model.clone(), request.action)) {
-        let reason = format!("the factory does not offer `{}` with this model", request.action.as_str());
-        causes.push(Cause::built_in(LayerKind::Availability, MODEL_NOT_SERVED, reason));
-    }
-    causes
+    let all: BTreeSet<Cause> = cases.iter().flat_map(|case| layer.refusals(column, case, schema)).collect();
+    all.into_iter().collect()
 }
 
 /// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that

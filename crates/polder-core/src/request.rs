@@ -17,8 +17,9 @@ pub struct Request {
     pub tenant: TenantId,
     /// The part of the tenant's work.
     pub project: ProjectId,
-    /// The model.
-    pub model: ModelId,
+    /// The model, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelId>,
     /// What the request says of itself, already narrowed from the project's labels.
     pub labels: Labels,
 }

@@ -15,6 +15,7 @@ pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
 /// The first version of every statement.
 pub mod v1 {
     use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
+    use crate::framework::FrameworkSeals;
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
     use crate::placement::{Decision, Outcome, Relaxation, Snapshot, Verdict, Weights};
     use crate::request::Request;
@@ -65,6 +66,9 @@ pub mod v1 {
         /// For a refusal, the smallest changes that would place the request.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub nearest: Vec<Relaxation>,
+        /// The SEALs of the request at the chosen factory, one entry for each framework version.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub seals: Vec<FrameworkSeals>,
     }
 
     /// The digests of the layers that a home asks.
@@ -77,6 +81,8 @@ pub mod v1 {
         pub owner: Digest,
         /// The labels layer.
         pub labels: Digest,
+        /// The schema that they were read by, with the contents of the frameworks that it names.
+        pub schema: Digest,
     }
 
     /// What a factory did with a ticket.
@@ -97,8 +103,9 @@ pub mod v1 {
         pub body: Digest,
         /// The digest of the terms under which the factory decided again.
         pub terms: Digest,
-        /// The model as the request named it.
-        pub model: ModelId,
+        /// The model as the request named it, where it named one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub model: Option<ModelId>,
         /// SHA-256 over the model's files; absent where an upstream engine does not tell.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub model_digest: Option<Digest>,
@@ -152,9 +159,10 @@ pub mod v1 {
                 request,
                 body,
                 policies: Policies {
-                    baseline: snapshot.baseline.digest(),
-                    owner: snapshot.owner.digest(),
-                    labels: snapshot.labels.digest(),
+                    baseline: snapshot.basis.baseline.digest(),
+                    owner: snapshot.basis.owner.digest(),
+                    labels: snapshot.basis.labels.digest(),
+                    schema: snapshot.basis.schema.digest(),
                 },
                 facts: snapshot.facts_root,
                 weights: snapshot.weights,
@@ -163,6 +171,7 @@ pub mod v1 {
                 factory: decision.factory,
                 ticket: None,
                 nearest: decision.nearest,
+                seals: decision.seals,
             }
         }
     }

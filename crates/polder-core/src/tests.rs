@@ -15,7 +15,7 @@ use crate::labels::{Action, Closed as _, Country, DataClass, Labels, Purpose};
 use crate::merkle::{Tree, leaf_hash};
 use crate::note::{Checkpoint, origin};
 use crate::placement::*;
-use crate::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema};
+use crate::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
 use crate::receipt::Half;
 use crate::request::Request;
 use crate::statement::commitment;
@@ -69,12 +69,12 @@ pub fn fact(subject: &str, claim: Claim, evidence: Evidence, issuer: &str) -> Fa
 }
 
 pub fn trust(at_most: Evidence) -> TrustedIssuer {
-    TrustedIssuer { issuer: IssuerId::parse("register").unwrap(), key: public(REGISTER), at_most }
+    TrustedIssuer { issuer: IssuerId::parse("register").unwrap(), key: public(REGISTER), at_most, kinds: None }
 }
 
 pub fn schema() -> Arc<PolicySchema> {
     static SCHEMA: OnceLock<Arc<PolicySchema>> = OnceLock::new();
-    SCHEMA.get_or_init(|| Arc::new(PolicySchema::new().unwrap())).clone()
+    SCHEMA.get_or_init(|| Arc::new(PolicySchema::shipped().unwrap())).clone()
 }
 
 pub fn layer(kind: LayerKind, text: &str) -> Arc<Layer> {
@@ -90,6 +90,7 @@ pub struct Site {
     pub terms: &'static str,
     pub unavailable: Vec<Cause>,
     pub inputs: Inputs,
+    pub usage: Usage,
 }
 
 #[derive(Debug, Clone)]
@@ -112,12 +113,13 @@ impl Site {
             passport: claims.into_iter().map(sign).collect(),
             terms: OPEN,
             unavailable: Vec::new(),
-            inputs: Inputs { price_microeur_per_mtok: price, load_ppm: 0, rtt_us: 0 },
+            inputs: Inputs { price_microeur_per_mtok: price, ..Inputs::default() },
+            usage: Usage::default(),
         }
     }
 
     pub fn without(mut self, kind: &str) -> Self {
-        self.passport.retain(|signed| signed.fact.claim.kind() != kind);
+        self.passport.retain(|signed| signed.fact.claim.kind().attribute() != kind);
         self
     }
 
@@ -126,19 +128,17 @@ impl Site {
         self
     }
 
-    fn factory(&self, at_ms: u64) -> Factory {
+    fn ground(&self, at_ms: u64) -> Ground {
         let id = node(&self.name);
         let held = believe(&id, &self.passport, &public(self.authority), &[trust(Evidence::B)]);
-        let column = Column::new(&id, Profile::at(&held, at_ms), &schema()).unwrap();
-        let serves = |action: Action| (ModelId::parse("polder-toy").unwrap(), action);
-        Factory {
+        let column = Column::new(&id, Profile::at(&held, at_ms), self.usage, &schema()).unwrap();
+        let serves = |action: Action| (action, Some(ModelId::parse("polder-toy").unwrap()));
+        Ground {
             id,
             column: Arc::new(column),
             passport: passport_root(&self.passport).unwrap(),
             terms: layer(LayerKind::Terms, self.terms),
-            unavailable: self.unavailable.clone(),
-            models: Action::all().into_iter().map(serves).collect(),
-            inputs: self.inputs,
+            offers: Arc::new(Action::all().into_iter().map(serves).collect()),
         }
     }
 }
@@ -150,19 +150,20 @@ impl World {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let mut factories: Vec<Factory> = self.sites.iter().map(|site| site.factory(self.at_ms)).collect();
-        factories.sort_by(|a, b| a.id.cmp(&b.id));
-        let roots = factories.iter().map(|factory| (factory.id.clone(), factory.passport)).collect();
-        Snapshot {
-            at_ms: self.at_ms,
+        let mut sites: Vec<&Site> = self.sites.iter().collect();
+        sites.sort_by_key(|site| node(&site.name));
+        let grounds: Vec<Ground> = sites.iter().map(|site| site.ground(self.at_ms)).collect();
+        let roots = grounds.iter().map(|ground| (ground.id.clone(), ground.passport)).collect();
+        let basis = Basis {
             schema: schema(),
             baseline: layer(LayerKind::Baseline, BASELINE),
             owner: layer(LayerKind::Owner, &self.owner),
             labels: layer(LayerKind::Labels, LABELS_POLICY),
-            facts_root: facts_root(&roots),
-            weights: self.weights,
-            factories,
-        }
+            grounds,
+        };
+        let now = |site: &&Site| Factory { unavailable: site.unavailable.clone(), inputs: site.inputs };
+        let factories = sites.iter().map(now).collect();
+        Snapshot::new(self.at_ms, Arc::new(basis), facts_root(&roots), self.weights, factories)
     }
 
     pub fn decide(&self, request: &Request) -> Decision {
@@ -180,6 +181,7 @@ impl World {
             owner: self.owner.clone(),
             factories: self.sites.iter().map(|site| (node(&site.name), record(site))).collect(),
             trust: vec![trust(Evidence::B)],
+            frameworks: schema().frameworks().to_vec(),
         }
     }
 
@@ -196,7 +198,7 @@ pub fn request(class: DataClass, purposes: &[Purpose]) -> Request {
         action: Action::Infer,
         tenant: TenantId::parse("bank").unwrap(),
         project: ProjectId::parse("website").unwrap(),
-        model: ModelId::parse("polder-toy").unwrap(),
+        model: Some(ModelId::parse("polder-toy").unwrap()),
         labels: Labels { class, purposes: purposes.iter().copied().collect(), countries: None, language: None },
     }
 }

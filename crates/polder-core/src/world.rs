@@ -14,8 +14,8 @@ use crate::facts::{Claim, Evidence, Fact, Held, Profile, facts_root};
 use crate::ids::{IssuerId, ModelId, NodeId, ProjectId, TenantId};
 use crate::labels::{Action, Country, DataClass, Labels, Language, Purpose};
 use crate::merkle;
-use crate::placement::{Factory, Inputs, Snapshot, Weights};
-use crate::policy::{Column, LABELS_POLICY, Layer, LayerKind, PolicyError, PolicySchema};
+use crate::placement::{Basis, Factory, Ground, Inputs, Snapshot, Weights};
+use crate::policy::{Column, LABELS_POLICY, Layer, LayerKind, PolicyError, PolicySchema, Usage};
 use crate::request::Request;
 
 /// What permits everything: the policy of whoever has none in a world.
@@ -35,8 +35,9 @@ pub struct WorldRequest {
     pub tenant: TenantId,
     /// The part of the tenant's work.
     pub project: ProjectId,
-    /// The model.
-    pub model: ModelId,
+    /// The model, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelId>,
     /// How sensitive the data is.
     pub class: DataClass,
     /// What the work may be for.
@@ -89,6 +90,9 @@ pub struct FactoryText {
     /// What is believed of it.
     #[serde(default)]
     pub facts: Vec<FactText>,
+    /// Share of the tenant's last 30 days that ran on this factory's chip vendors, in per cent; 0 where absent.
+    #[serde(default)]
+    pub vendor_share_percent: u8,
     /// Its terms; permit everything where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<PolicyText>,
@@ -162,26 +166,28 @@ impl WorldRequest {
             return Err(WorldError::NoPurpose);
         }
         let layer = |kind: LayerKind, policy: Option<&PolicyText>| parse(kind, policy, schema, read);
-        let mut factories: BTreeMap<NodeId, Factory> = BTreeMap::new();
+        let mut factories: BTreeMap<NodeId, (Ground, Factory)> = BTreeMap::new();
         for described in &self.world.factories {
             let terms = layer(LayerKind::Terms, described.terms.as_ref())?;
-            let factory = described.factory(terms, (self.model.clone(), self.action), schema)?;
-            if factories.insert(factory.id.clone(), factory).is_some() {
+            let ground = described.ground(terms, (self.action, self.model.clone()), schema)?;
+            let inputs = Inputs { vendor_share_percent: described.vendor_share_percent, ..Inputs::default() };
+            let factory = Factory { unavailable: Vec::new(), inputs };
+            if factories.insert(ground.id.clone(), (ground, factory)).is_some() {
                 return Err(WorldError::Twice(described.name.clone()));
             }
         }
-        let roots = factories.values().map(|factory| (factory.id.clone(), factory.passport)).collect();
+        let roots = factories.values().map(|(ground, _)| (ground.id.clone(), ground.passport)).collect();
         let labels = Layer::parse(LayerKind::Labels, "labels", LABELS_POLICY, schema)?;
-        Ok(Snapshot {
-            at_ms: 0,
+        let (grounds, factories) = factories.into_values().unzip();
+        let basis = Basis {
             schema: schema.clone(),
             baseline: layer(LayerKind::Baseline, self.world.baseline.as_ref())?,
             owner: layer(LayerKind::Owner, self.world.owner.as_ref())?,
             labels: Arc::new(labels),
-            facts_root: facts_root(&roots),
-            weights: Weights { price: 0, load: 0, latency: 0 },
-            factories: factories.into_values().collect(),
-        })
+            grounds,
+        };
+        let weights = Weights { price: 0, load: 0, latency: 0 };
+        Ok(Snapshot::new(0, Arc::new(basis), facts_root(&roots), weights, factories))
     }
 }
 
@@ -212,6 +218,10 @@ impl FactoryText {
 
     fn held(&self, said: &FactText) -> Result<Held, WorldError> {
         let failed = |message: String| WorldError::Factory { factory: self.name.clone(), message };
+        said.claim.check().map_err(|e| failed(e.to_string()))?;
+        if self.vendor_share_percent > 100 {
+            return Err(failed("`vendor_share_percent` is more than 100".to_owned()));
+        }
         let issuer = if said.evidence == Evidence::C { self.name.as_str() } else { "world" };
         let fact = Fact {
             subject: self.name.clone(),
@@ -222,28 +232,31 @@ impl FactoryText {
             until_ms: u64::MAX,
         };
         let digest = canonical::digest("polder/world-fact/v1", &fact).map_err(|e| failed(e.to_string()))?;
-        Ok(Held { fact, evidence: said.evidence, digest })
+        Ok(Held { fact, evidence: said.evidence, digest, key: [0; 32] })
     }
 
-    fn factory(
+    /// The factory as policies read it.
+    pub fn column(&self, schema: &PolicySchema) -> Result<Column, WorldError> {
+        let usage = Usage { vendor_share_percent: self.vendor_share_percent };
+        let failed = |message| WorldError::Factory { factory: self.name.clone(), message };
+        Column::new(&self.name, self.profile()?, usage, schema).map_err(failed)
+    }
+
+    fn ground(
         &self,
         terms: Arc<Layer>,
-        serves: (ModelId, Action),
+        offer: (Action, Option<ModelId>),
         schema: &PolicySchema,
-    ) -> Result<Factory, WorldError> {
-        let profile = self.profile()?;
-        let digests: BTreeSet<_> = profile.facts.values().map(|held| held.digest).collect();
+    ) -> Result<Ground, WorldError> {
+        let column = self.column(schema)?;
+        let digests: BTreeSet<_> = column.profile().facts.values().map(|held| held.digest).collect();
         let passport = merkle::root_of(digests.iter().map(|digest| digest.0.as_slice()));
-        let failed = |message| WorldError::Factory { factory: self.name.clone(), message };
-        let column = Column::new(&self.name, profile, schema).map_err(failed)?;
-        Ok(Factory {
+        Ok(Ground {
             id: self.name.clone(),
             column: Arc::new(column),
             passport,
             terms,
-            unavailable: Vec::new(),
-            models: BTreeSet::from([serves]),
-            inputs: Inputs::default(),
+            offers: Arc::new(BTreeSet::from([offer])),
         })
     }
 }

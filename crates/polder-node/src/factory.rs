@@ -17,7 +17,7 @@ use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::{NodeCard, Role};
 use polder_core::labels::Action;
 use polder_core::placement::{self, NO_CAPACITY};
-use polder_core::policy::{Cause, Column, LayerKind, PolicySchema};
+use polder_core::policy::{Cause, Column, LayerKind, PolicySchema, Usage};
 use polder_core::receipt::Half;
 use polder_core::statement::v1::{ExecutionOutcome, ExecutionStatement, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Ticket};
@@ -36,6 +36,10 @@ const FRAMES_WAITING_MAX: usize = 64;
 
 /// What a factory answers with. Dropping it stops the work.
 pub type Frames = Pin<Box<dyn Stream<Item = Frame> + Send>>;
+
+/// How a tenant used other factories is its home's knowledge: terms that ask for it are answered as if all of it had run
+/// here, so that they refuse.
+const UNKNOWN_USAGE: Usage = Usage { vendor_share_percent: 100 };
 
 /// A factory: terms, facts, an engine and a log.
 pub struct Factory {
@@ -87,6 +91,7 @@ impl Factory {
             issuer: signed.fact.issuer.clone(),
             key: signed.key,
             at_most: signed.fact.evidence,
+            kinds: None,
         });
         Ok(Self {
             node: card.node.clone(),
@@ -145,6 +150,7 @@ impl Factory {
             places: self.places,
             queue: self.taken_max.saturating_sub(self.places),
             running: self.taken.load(Ordering::Acquire),
+            now_ms: None,
         }
     }
 
@@ -194,7 +200,8 @@ impl Factory {
             Work::Chat(request) => request.max_tokens.unwrap_or(u32::MAX) <= ticket.tokens_max,
             Work::Embed(_) => true,
         };
-        if ticket.request.action != action || ticket.request.model.as_str() != model || !within {
+        let named = ticket.request.model.as_ref().map(ModelId::as_str);
+        if ticket.request.action != action || named != Some(model) || !within {
             return Err(refused("ticket", "the work is not what the ticket allows".to_owned()));
         }
         if !self.first_use(ticket.nonce, now) {
@@ -208,7 +215,7 @@ impl Factory {
         let layer = Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner).layer);
         let held = believe(&self.node, &self.passport, &self.authority, &self.issuers);
         let error = |e| Frame::Refused(vec![Cause::built_in(LayerKind::Terms, "policy-error", e)]);
-        let column = Column::new(&self.node, Profile::at(&held, now), &self.schema).map_err(error)?;
+        let column = Column::new(&self.node, Profile::at(&held, now), UNKNOWN_USAGE, &self.schema).map_err(error)?;
         let causes = placement::refusals(&layer, &column, &ticket.request, &self.schema);
         if causes.is_empty() { Ok(layer.digest()) } else { Err(Frame::Refused(causes)) }
     }
@@ -327,7 +334,8 @@ impl Run {
     async fn try_record(&self, outcome: ExecutionOutcome) -> Result<(), crate::log::LogError> {
         let factory = &self.factory;
         let infos = factory.engine.models();
-        let info = infos.iter().find(|info| info.id == self.ticket.request.model.as_str());
+        let model = self.ticket.request.model.as_ref().map(ModelId::as_str);
+        let info = infos.iter().find(|info| Some(info.id.as_str()) == model);
         let mut digest = [0; 32];
         let known = info.is_some_and(|info| hex::decode_to_slice(&info.digest, &mut digest).is_ok());
         let statement = Statement::Execution(ExecutionStatement {

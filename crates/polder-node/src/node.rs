@@ -15,6 +15,7 @@ use http::StatusCode;
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
 use polder_core::policy::PolicySchema;
+use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 use serde_json::{Value, json};
 
 use crate::api;
@@ -97,7 +98,7 @@ impl Node {
         let store = Store::open(&state.join("node.db")).await?;
         let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
         let schema =
-            Arc::new(PolicySchema::new().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
+            Arc::new(PolicySchema::shipped().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
         let factory = match &config.factory {
             Some(factory) => {
                 let engine = engine(factory).await?;
@@ -192,6 +193,7 @@ impl Node {
                 "policy": policies.owner.digest(),
                 "baseline": policies.baseline.digest(),
                 "policy_problems": policies.refused,
+                "clock_problem": home.view.clock_fault(now_ms()).map(|fault| fault.to_string()),
             })
         });
         let factory = self.factory.as_ref().map(|factory| {
@@ -321,7 +323,18 @@ async fn open_home(
         peers.insert(config.node.clone(), Arc::new(Local::new(config.node.clone(), Arc::clone(factory))));
     }
     let policies = PolicyState::load(home, schema, store).await?;
-    let view = View::new(&authorities, Arc::clone(schema), home.trust.clone(), home.weights, policies);
+    let failed = |error: crate::store::StoreError| NodeError::System(error.to_string());
+    let mut window = Window::default();
+    for (day, factory, tokens) in
+        store.usage_since(day_of(now_ms()).saturating_sub(WINDOW_DAYS)).await.map_err(failed)?
+    {
+        if let Ok(factory) = NodeId::parse(&factory) {
+            window.add(day, &factory, tokens);
+        }
+    }
+    let latest_ms = store.latest_ms().await.map_err(failed)?;
+    let (schema, trust) = (Arc::clone(schema), home.trust.clone());
+    let view = View::new(&authorities, schema, trust, home.weights, policies, window, latest_ms);
     let view = view.map_err(crate::config::ConfigError::from)?;
     let authority = keys.key(Role::Authority)?.clone();
     let home = Home::new(config.node.clone(), home, authority, peers, view, log.clone(), store.clone());

@@ -48,6 +48,17 @@ pub struct StoredLeaf {
     pub statement: Vec<u8>,
 }
 
+/// What an execution used.
+#[derive(Debug, Clone, Copy)]
+pub struct Used<'a> {
+    /// The day it ended, counted from the Unix epoch in UTC.
+    pub day: u64,
+    /// Where it ran.
+    pub factory: &'a str,
+    /// Tokens read and generated.
+    pub tokens: u64,
+}
+
 /// The tables. `leaf.place` is the index in the log; gaps cannot occur, because one writer fills it in order.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS leaf (
@@ -67,6 +78,12 @@ CREATE TABLE IF NOT EXISTS answer (
 CREATE TABLE IF NOT EXISTS execution_half (
     decision TEXT PRIMARY KEY,
     half     BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS usage (
+    day     INTEGER NOT NULL,
+    factory TEXT NOT NULL,
+    tokens  INTEGER NOT NULL,
+    PRIMARY KEY (day, factory)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS policy (
     layer TEXT PRIMARY KEY,
@@ -139,11 +156,34 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// Keeps the half of a receipt that a factory sent back.
-    pub async fn keep_execution_half(&self, decision: &str, half: &[u8]) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO execution_half (decision, half) VALUES (?, ?)";
-        sqlx::query(sql).bind(decision).bind(half).execute(&self.pool).await?;
-        Ok(())
+    /// Keeps the half of a receipt that a factory sent back, and with it counts its tokens at that factory on that day. Says
+    /// whether the half is new: one that was kept before is not counted again.
+    pub async fn keep_execution_half(&self, decision: &str, half: &[u8], used: &Used<'_>) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let sql = "INSERT OR IGNORE INTO execution_half (decision, half) VALUES (?, ?)";
+        let new = sqlx::query(sql).bind(decision).bind(half).execute(&mut *transaction).await?.rows_affected() == 1;
+        if new {
+            let sql = "INSERT INTO usage (day, factory, tokens) VALUES (?, ?, ?)
+                ON CONFLICT (day, factory) DO UPDATE SET tokens = min(tokens + excluded.tokens, 4611686018427387903)";
+            let query = sqlx::query(sql).bind(signed(used.day)).bind(used.factory);
+            query.bind(signed(used.tokens).min(i64::MAX / 2)).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(new)
+    }
+
+    /// The tokens of each day and factory since a day.
+    pub async fn usage_since(&self, day: u64) -> Result<Vec<(u64, String, u64)>, StoreError> {
+        let sql = "SELECT day, factory, tokens FROM usage WHERE day >= ?";
+        let rows = sqlx::query(sql).bind(signed(day)).fetch_all(&self.pool).await?;
+        let number = |value: i64| u64::try_from(value).unwrap_or_default();
+        Ok(rows.iter().map(|row| (number(row.get(0)), row.get(1), number(row.get(2)))).collect())
+    }
+
+    /// The latest instant that any leaf names, in Unix milliseconds; 0 where there is none.
+    pub async fn latest_ms(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT coalesce(max(at_ms), 0) FROM leaf").fetch_one(&self.pool).await?;
+        Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or_default())
     }
 
     /// The half of a receipt that a factory sent back.
@@ -173,8 +213,12 @@ impl Store {
     }
 }
 
+/// SQLite's integers are signed.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 async fn insert(connection: &mut SqliteConnection, place: u64, leaf: &Leaf) -> Result<(), StoreError> {
-    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO leaf (place, kind, decision, at_ms, salt, statement, commitment) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )

@@ -185,7 +185,7 @@ impl Federation {
         trusted
             .filter_map(|issuer| {
                 let key = *issuers.get(&issuer.id)?;
-                Some(TrustedIssuer { issuer: issuer.id.clone(), key, at_most: issuer.at_most })
+                Some(TrustedIssuer { issuer: issuer.id.clone(), key, at_most: issuer.at_most, kinds: None })
             })
             .collect()
     }

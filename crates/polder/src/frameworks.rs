@@ -6,15 +6,10 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use polder_core::framework::{Framework, raw};
+use polder_core::framework::{Framework, SHIPPED, raw};
 
 use crate::failure::{Exit, Failure, of_file};
 
-/// The binary's own, by name.
-const SHIPPED: &[(&str, &str)] = &[
-    ("csf-calculator-2026-06-01", include_str!("../../../frameworks/csf-calculator-2026-06-01.toml")),
-    ("csf-1.2.1-2025-10", include_str!("../../../frameworks/csf-1.2.1-2025-10.toml")),
-];
 /// Most that is read of a framework, of answers, or of a passport.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 

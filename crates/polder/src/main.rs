@@ -55,6 +55,7 @@ enum Command {
     Status(commands::status::Arguments),
     Kill(commands::kill::Arguments),
     Doctor(commands::doctor::Arguments),
+    Facts(commands::facts::Arguments),
     Framework(commands::framework::Arguments),
     Completions(commands::completions::Arguments),
 }
@@ -93,6 +94,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Status(arguments) => commands::status::run(arguments, output).await,
             Command::Kill(arguments) => commands::kill::run(&arguments, output),
             Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
+            Command::Facts(arguments) => commands::facts::run(arguments, output).await,
             Command::Framework(arguments) => commands::framework::run(&arguments, output),
             Command::Completions(arguments) => commands::completions::run(&arguments),
         }

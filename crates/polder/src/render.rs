@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -48,4 +49,30 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
 pub fn bold(text: &str) -> String {
     let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// The UTC date of an instant in Unix milliseconds, `YYYY-MM-DD`. The conversion is Howard Hinnant's `civil_from_days`.
+pub fn date(instant_ms: &Value) -> String {
+    let days = i64::try_from(instant_ms.as_u64().unwrap_or(0) / 86_400_000).unwrap_or(0) + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_of_the_calendar() {
+        assert_eq!(date(&0.into()), "1970-01-01");
+        assert_eq!(date(&951_782_400_000_u64.into()), "2000-02-29");
+        assert_eq!(date(&1_795_305_600_000_u64.into()), "2026-11-22");
+    }
 }

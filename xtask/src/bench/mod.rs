@@ -4,6 +4,7 @@
 //! people and programs read all of them alike. Passing judgement in CI is absent: times belong here, outcomes to the tests.
 
 mod demo;
+mod policy;
 mod rows;
 
 use crate::failure::Failure;
@@ -27,8 +28,10 @@ struct Bench {
     measure: fn() -> Result<Vec<Row>, Failure>,
 }
 
-const BENCHES: &[Bench] =
-    &[Bench { name: "demo", summary: "how soon the demo is ready, and its memory", measure: demo::measure }];
+const BENCHES: &[Bench] = &[
+    Bench { name: "demo", summary: "how soon the demo is ready, and its memory", measure: demo::measure },
+    Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: policy::measure },
+];
 
 /// Lists the benchmarks or runs one.
 pub fn task(args: &[String]) -> Result<(), Failure> {

@@ -61,9 +61,9 @@ impl Source {
     }
 }
 
-/// Whether a path holds test code only.
+/// Whether a path holds code only for tests or benchmarks.
 pub fn is_test_path(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.split('/').any(|part| part == "tests")
+    path.ends_with("/tests.rs") || path.split('/').any(|part| part == "tests" || part == "benches")
 }
 
 /// Files that cannot be parsed are findings, or the other checks would pass over them in silence.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::facts::{Certification, Fact, SignedFact, Vendor};
+use crate::facts::{Certification, Evidence, Fact, SignedFact, Vendor};
 use crate::ids::{IssuerId, ModelId};
 use crate::labels::{Action, DataClass, Language};
 use crate::placement::{Inputs, NO_CAPACITY, UNREACHABLE, Weights};
@@ -22,7 +22,7 @@ fn any_claim() -> impl Strategy<Value = Claim> {
         3 => code().prop_map(operator),
         3 => proptest::collection::vec(code(), 0..3).prop_map(|codes| control(&codes)),
         1 => (select(Vendor::all()), code(), 1u32..9)
-            .prop_map(|(vendor, code, accelerators)| Claim::Chip { vendor, origin: country(code), accelerators }),
+            .prop_map(|(vendor, code, accelerators)| Claim::Chip { vendor, origin: country(code), accelerators, capability: None }),
         2 => select(Certification::all()).prop_map(|scheme| Claim::Certification { scheme }),
         2 => code().prop_map(|code| Claim::Clearance { country: country(code) }),
     ]
@@ -44,6 +44,7 @@ fn any_fact(name: &'static str) -> impl Strategy<Value = SignedFact> {
 
 fn any_site(name: &'static str) -> impl Strategy<Value = Site> {
     let inputs = (any::<u64>(), 0u64..3, 0u64..3).prop_map(|(price, load_ppm, rtt_us)| Inputs {
+        vendor_share_percent: 0,
         price_microeur_per_mtok: if price % 3 == 0 { price } else { price % 4 },
         load_ppm,
         rtt_us,
@@ -88,7 +89,7 @@ fn any_request() -> impl Strategy<Value = Request> {
             request.labels.countries = countries.map(|codes| codes.into_iter().map(country).collect());
             request.labels.language = language;
             request.action = action;
-            request.model = ModelId::parse(model).unwrap();
+            request.model = Some(ModelId::parse(model).unwrap());
             request
         })
 }

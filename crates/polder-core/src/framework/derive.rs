@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Answers, Condition, Criterion, CriterionId, Framework};
-use crate::facts::{Claim, Evidence, Held, Profile};
+use crate::facts::{Claim, Evidence, Held, Kind, Profile};
 use crate::labels::Country;
 
 /// An answer that facts give.
@@ -47,12 +47,27 @@ pub struct Combined {
     pub differing: BTreeSet<CriterionId>,
 }
 
-/// The answers that a factory's facts give: for each criterion, the first rule whose conditions all hold.
+/// The answers that a factory's facts give: for each criterion, an assessor's, or the first rule whose conditions all
+/// hold; where both speak, the one with the lower SEAL, then the lower value.
 pub fn derive(framework: &Framework, profile: &Profile) -> Evidenced {
     let answered = framework.criteria().filter_map(|(objective, criterion)| {
-        Some((CriterionId::of(objective, criterion), first_that_holds(criterion, profile)?))
+        let id = CriterionId::of(objective, criterion);
+        let both = [assessed(framework, &id, criterion, profile), first_that_holds(criterion, profile)];
+        let rank = |derived: &Derived| criterion.answer(derived.answer).map(|one| (one.seal, one.value_hundredths));
+        let lower = both.into_iter().flatten().min_by_key(rank)?;
+        Some((id, lower))
     });
     answered.collect()
+}
+
+/// The answer that an assessor gave, where it is one that the criterion has.
+fn assessed(framework: &Framework, id: &CriterionId, criterion: &Criterion, profile: &Profile) -> Option<Derived> {
+    let slot = Kind::Assessment.attribute();
+    let slot = format!("{slot}/{}/{}/{}", framework.id(), id.objective, id.criterion);
+    let held = profile.facts.get(&slot)?;
+    let Claim::Assessment { answer, .. } = held.fact.claim else { return None };
+    criterion.answer(answer)?;
+    Some(Derived { answer, evidence: held.evidence, facts: BTreeSet::from([slot]) })
 }
 
 fn first_that_holds(criterion: &Criterion, profile: &Profile) -> Option<Derived> {
@@ -110,8 +125,8 @@ fn control(profile: &Profile, fits: impl Fn(&[Country]) -> bool) -> Option<Vec<&
 
 /// All chips, none of them contested: one that is not known could be of any origin.
 fn chips(profile: &Profile, fits: impl Fn(Country) -> bool) -> Option<Vec<&Held>> {
-    let contested = profile.contested.iter().any(|slot| slot.split('/').next() == Some("chips"));
-    let all: Vec<&Held> = profile.of_kind("chips").collect();
+    let contested = profile.contested_of("chips").next().is_some();
+    let all: Vec<&Held> = profile.of_attribute("chips").collect();
     let fits = |held: &&Held| matches!(held.fact.claim, Claim::Chip { origin, .. } if fits(origin));
     (!contested && !all.is_empty() && all.iter().all(fits)).then_some(all)
 }

@@ -1,14 +1,9 @@
-//! Arithmetic over answers, in two readings that must not be confused.
+//! The calculator's arithmetic over answers: what is not answered adds nothing to the score and lowers no SEAL.
 //!
-//! [`score`] is the calculator's: what is not answered adds nothing to the score and lowers no SEAL. [`request_seals`] is
-//! for one request: a required criterion without evidence counts as SEAL-0. Rounding and clamping are absent.
+//! Rounding and clamping are absent. So is the other reading, for one request, in which a criterion without evidence
+//! counts as SEAL-0: see `seals`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
-
-use super::{Answers, CriterionId, Evidenced, Framework, Objective, Points};
-use crate::facts::Evidence;
+use super::{Answers, CriterionId, Framework, Objective, Points};
 
 /// What a framework's arithmetic makes of answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,58 +69,5 @@ fn of_objective(objective: &Objective, answers: &Answers) -> ObjectiveScore {
         seal,
         answered,
         criteria: objective.criteria.len(),
-    }
-}
-
-/// The SEALs of one request under one framework version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SealVector {
-    /// The framework version.
-    pub framework: String,
-    /// The SEAL of each objective of which the request requires a criterion; others are absent.
-    pub seals: BTreeMap<String, u8>,
-}
-
-/// An objective whose SEAL is below what is demanded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shortfall {
-    /// The objective.
-    pub objective: String,
-    /// The SEAL that is demanded.
-    pub demanded: u8,
-    /// The SEAL that there is; 0 where the request requires none of its criteria.
-    pub seal: u8,
-}
-
-/// The SEAL vector of a request that requires these criteria. One without an answer, with an answer evidenced below
-/// `at_least`, or with an answer that does not exist counts as SEAL-0. `Err` names a criterion that the framework
-/// does not have: refuse then.
-pub fn request_seals(
-    framework: &Framework,
-    required: &BTreeSet<CriterionId>,
-    evidenced: &Evidenced,
-    at_least: Evidence,
-) -> Result<SealVector, CriterionId> {
-    let mut seals: BTreeMap<String, u8> = BTreeMap::new();
-    for id in required {
-        let criterion = framework.criterion(id).ok_or_else(|| id.clone())?;
-        let derived = evidenced.get(id).filter(|derived| derived.evidence >= at_least);
-        let seal = derived.and_then(|derived| criterion.answer(derived.answer)).map_or(0, |answer| answer.seal);
-        let lowest = seals.entry(id.objective.clone()).or_insert(seal);
-        *lowest = seal.min(*lowest);
-    }
-    Ok(SealVector { framework: framework.id().to_owned(), seals })
-}
-
-impl SealVector {
-    /// The demands, a minimum SEAL for each objective named, that this vector does not meet; empty means met.
-    pub fn shortfalls(&self, demands: &BTreeMap<String, u8>) -> Vec<Shortfall> {
-        let below = demands.iter().filter_map(|(objective, demanded)| {
-            let seal = self.seals.get(objective).copied().unwrap_or(0);
-            let short = Shortfall { objective: objective.clone(), demanded: *demanded, seal };
-            (seal < *demanded).then_some(short)
-        });
-        below.collect()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Claim, Evidence, Profile, SignedFact, TrustedIssuer, Vendor, believe};
+use crate::facts::{Claim, Evidence, Fact, Held, Profile, SignedFact, Vendor, believe};
 use crate::tests::{REGISTER, control, country, fact, key, node, operator, public, site, trust};
 
 const CALCULATOR: &str = include_str!("../../../../frameworks/csf-calculator-2026-06-01.toml");
@@ -219,7 +219,7 @@ fn a_base_gives_everything_but_weights() {
 }
 
 fn chip(origin: &str, vendor: Vendor) -> Claim {
-    Claim::Chip { vendor, origin: country(origin), accelerators: 8 }
+    Claim::Chip { vendor, origin: country(origin), accelerators: 8, capability: None }
 }
 
 /// A profile from claims by the register (class B) and by the factory itself (class C).
@@ -274,7 +274,10 @@ fn contested_and_mixed_chips_answer_nothing() {
     assert!(!derived(&[site("FR")], &mixed).contains_key("SOV-6/5"));
     let mut contested = profile(&[site("FR")], &[chip("ES", Vendor::Openchip)]);
     assert_eq!(derive(calculator(), &contested)[&id("SOV-6", 5)].answer, 4);
-    contested.contested.insert("chips/amd".to_owned());
+    let quarrel = contested.facts["site"].clone();
+    let claim = chip("US", Vendor::Amd);
+    let quarrel = Held { fact: Fact { claim, ..quarrel.fact }, ..quarrel };
+    contested.contested.insert("chips/amd".to_owned(), vec![quarrel]);
     assert!(!derive(calculator(), &contested).contains_key(&id("SOV-6", 5)));
 }
 
@@ -295,7 +298,7 @@ fn coverage_counts_every_criterion_once() {
     let found = derive(calculator(), &profile(&[site("FR"), operator("FR")], &[control(&[]), chip("US", Vendor::Amd)]));
     assert_eq!(Coverage::of(calculator(), &found), Coverage { a: 0, b: 0, c: 3, nothing: 45 });
     assert_eq!(Coverage::of(calculator(), &Evidenced::new()), Coverage { nothing: 48, ..Coverage::default() });
-    let trusted = TrustedIssuer { at_most: Evidence::A, ..trust(Evidence::A) };
+    let trusted = trust(Evidence::A);
     let measured = fact("paris", site("US"), Evidence::A, "register");
     let passport = [SignedFact::sign(measured, &key(REGISTER)).unwrap()];
     let held = believe(&node("paris"), &passport, &public(10), &[trusted]);
@@ -316,24 +319,51 @@ fn where_hand_and_facts_differ_the_lower_counts() {
     }
 }
 
+/// The SEALs of the calculator for a request that touches these parts.
+fn seals_of(profile: &Profile, parts: &[Touch]) -> FrameworkSeals {
+    let frameworks = std::slice::from_ref(calculator());
+    seals(frameworks, profile, &parts.iter().copied().collect()).pop().unwrap()
+}
+
+fn assessment(objective: &str, criterion: u32, answer: u32) -> Claim {
+    let framework = "csf-calculator-2026-06-01".to_owned();
+    Claim::Assessment { framework, objective: objective.to_owned(), criterion, answer }
+}
+
 #[test]
-fn for_a_request_a_required_criterion_without_evidence_is_seal_0() {
-    let found =
-        derive(calculator(), &profile(&[site("FR"), operator("FR"), control(&["FR"])], &[chip("US", Vendor::Amd)]));
-    let seals = |required: &[CriterionId], at_least| {
-        request_seals(calculator(), &required.iter().cloned().collect(), &found, at_least).map(|vector| vector.seals)
+fn for_a_request_a_touched_criterion_without_evidence_is_seal_0() {
+    let known = [site("FR"), operator("FR"), control(&["FR"])];
+    // The route touches one criterion only, which no fact answers: the calculator's reading would pass over it.
+    let route = seals_of(&profile(&known, &[]), &[Touch::Route]);
+    assert_eq!(route.declared["SOV-3"], 0);
+    assert!(route.declared.values().all(|seal| *seal == 0), "what is not touched shows nothing");
+    let answered = [&known[..], &[assessment("SOV-3", 4, best("SOV-3", 4))]].concat();
+    let route = seals_of(&profile(&answered, &[]), &[Touch::Route]);
+    assert_eq!((route.declared["SOV-3"], route.attested["SOV-3"], route.measured["SOV-3"]), (4, 4, 0));
+    let own_word = seals_of(&profile(&known, &[assessment("SOV-3", 4, best("SOV-3", 4))]), &[Touch::Route]);
+    assert_eq!((own_word.declared["SOV-3"], own_word.attested["SOV-3"]), (4, 0));
+    // With the model one more criterion of the objective counts, and nobody answered it.
+    assert_eq!(seals_of(&profile(&answered, &[]), &[Touch::Route, Touch::Model]).attested["SOV-3"], 0);
+    assert_eq!(route.digest, calculator().digest());
+}
+
+/// The number of the answer with the highest SEAL.
+fn best(objective: &str, criterion: u32) -> u32 {
+    let answers = &calculator().criterion(&id(objective, criterion)).unwrap().answers;
+    let place = (0..answers.len()).max_by_key(|place| answers[*place].seal).unwrap();
+    u32::try_from(place + 1).unwrap()
+}
+
+#[test]
+fn of_an_assessment_and_a_rule_the_lower_counts() {
+    let abroad = [operator("DE"), control(&["DE", "US"])];
+    let one = |assessed: u32| {
+        let all = [&abroad[..], &[assessment("SOV-1", 1, assessed)]].concat();
+        derive(calculator(), &profile(&all, &[]))[&id("SOV-1", 1)].answer
     };
-    let operator_only = [id("SOV-1", 1), id("SOV-2", 1)];
-    let both = BTreeMap::from([("SOV-1".to_owned(), 4), ("SOV-2".to_owned(), 4)]);
-    assert_eq!(seals(&operator_only, Evidence::B).unwrap(), both);
-    assert!(seals(&operator_only, Evidence::A).unwrap().values().all(|seal| *seal == 0));
-    // Criterion 2 of SOV-2 rests on no fact; the calculator's reading would pass over it.
-    let mixed = seals(&[id("SOV-2", 1), id("SOV-2", 2)], Evidence::C).unwrap();
-    assert_eq!(mixed, BTreeMap::from([("SOV-2".to_owned(), 0)]));
-    assert_eq!(seals(&[id("SOV-6", 5)], Evidence::C).unwrap()["SOV-6"], 3);
-    assert_eq!(seals(&[id("SOV-6", 5)], Evidence::B).unwrap()["SOV-6"], 0);
-    assert_eq!(seals(&[id("SOV-1", 99)], Evidence::C).unwrap_err(), id("SOV-1", 99));
-    assert!(seals(&[], Evidence::C).unwrap().is_empty());
+    assert_eq!((one(4), one(1)), (2, 1));
+    let unknown = profile(&[assessment("SOV-1", 1, 99), assessment("SOV-99", 1, 1)], &[]);
+    assert!(derive(calculator(), &unknown).is_empty(), "an answer that does not exist is none");
 }
 
 #[test]
@@ -343,17 +373,6 @@ fn what_a_request_touches_leads_to_criteria() {
     assert_eq!(touched(&[Touch::Model, Touch::Route]), BTreeSet::from([id("SOV-3", 4), id("SOV-3", 5)]));
     assert!(touched(&[Touch::Operator]).contains(&id("SOV-1", 1)));
     assert!(touched(&[]).is_empty());
-}
-
-#[test]
-fn demands_are_met_or_named() {
-    let seals = BTreeMap::from([("SOV-1".to_owned(), 2), ("SOV-2".to_owned(), 4)]);
-    let vector = SealVector { framework: "csf".to_owned(), seals };
-    let demand = |objective: &str, seal| BTreeMap::from([(objective.to_owned(), seal)]);
-    assert!(vector.shortfalls(&demand("SOV-1", 2)).is_empty());
-    let short = |objective: &str, demanded, seal| Shortfall { objective: objective.to_owned(), demanded, seal };
-    assert_eq!(vector.shortfalls(&demand("SOV-1", 3)), [short("SOV-1", 3, 2)]);
-    assert_eq!(vector.shortfalls(&demand("SOV-7", 1)), [short("SOV-7", 1, 0)]);
 }
 
 #[test]

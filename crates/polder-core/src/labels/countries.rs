@@ -33,6 +33,11 @@ pub const EU: &str = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV M
 /// The European Economic Area: the EU, Iceland, Liechtenstein and Norway.
 pub const EEA: &str = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO SE SI SK";
 
+/// Countries outside the EEA with an adequacy decision of the European Commission under Article 45 of Regulation (EU)
+/// 2016/679 that covers the whole country, as in force on 1 January 2026. Decisions that cover only some recipients
+/// (Canada, United States) are left out: a country alone does not say whether they apply.
+pub const ADEQUATE: &str = "AD AR CH FO GB GG IL IM JE JP KR NZ UY";
+
 impl Country {
     /// Whether the country is a member state of the European Union.
     pub fn in_eu(self) -> bool {
@@ -42,6 +47,11 @@ impl Country {
     /// Whether the country belongs to the European Economic Area.
     pub fn in_eea(self) -> bool {
         EEA.split(' ').any(|code| code == self.as_str())
+    }
+
+    /// Whether personal data may go there as to a member state: it is in the EEA, or [`ADEQUATE`].
+    pub fn is_adequate(self) -> bool {
+        self.in_eea() || ADEQUATE.split(' ').any(|code| code == self.as_str())
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::ids::ModelId;
 use crate::labels::{DataClass, Purpose};
 use crate::request::Request;
 use crate::tests::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
@@ -43,10 +44,10 @@ fn the_lowest_score_wins_and_then_the_name() {
 
 #[test]
 fn scores_are_weighed_sums_that_stop_at_the_top() {
-    let inputs = Inputs { price_microeur_per_mtok: 5, load_ppm: 7, rtt_us: 11 };
+    let inputs = Inputs { price_microeur_per_mtok: 5, load_ppm: 7, rtt_us: 11, vendor_share_percent: 99 };
     assert_eq!(score(&inputs, &Weights { price: 1, load: 2, latency: 3 }), 5 + 14 + 33);
     assert_eq!(score(&inputs, &Weights { price: 0, load: 0, latency: 0 }), 0);
-    let huge = Inputs { price_microeur_per_mtok: u64::MAX, load_ppm: u64::MAX, rtt_us: 1 };
+    let huge = Inputs { price_microeur_per_mtok: u64::MAX, load_ppm: u64::MAX, rtt_us: 1, vendor_share_percent: 0 };
     assert_eq!(score(&huge, &Weights { price: 2, load: 2, latency: 2 }), u64::MAX);
 }
 
@@ -97,7 +98,7 @@ fn a_rule_that_is_called_like_a_built_in_one_still_refuses() {
 #[test]
 fn a_model_that_is_not_served_is_a_cause() {
     let world = World::new(BANK, vec![Site::new("a", "FR", "FR", 1)]);
-    let request = Request { model: ModelId::parse("other").unwrap(), ..public() };
+    let request = Request { model: Some(ModelId::parse("other").unwrap()), ..public() };
     let decision = world.decide(&request);
     assert_eq!((decision.outcome, rules(&decision, "a")), (Outcome::Refused, vec![MODEL_NOT_SERVED.to_owned()]));
 }

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::labels::{EEA, EU};
+use super::{NUMBERS, PolicySchema, SEALS};
+use crate::facts::{Licence, SHARE_PPM_MAX};
+use crate::labels::{ADEQUATE, Closed as _, EEA, EU};
 
 /// One thing that is true of every factory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,34 +63,61 @@ impl Subject {
             guard: format!("resource has {attribute}"),
         }
     }
+
+    fn of_model(attribute: &str) -> Self {
+        Self {
+            path: format!("model.{attribute}"),
+            value: format!("context.model.{attribute}"),
+            guard: format!("context has model && context.model has {attribute}"),
+        }
+    }
+
+    /// An attribute of this one that may be absent too.
+    fn inner(&self, attribute: &str) -> Self {
+        Self {
+            path: join(&self.path, attribute),
+            value: format!("{}.{attribute}", self.value),
+            guard: format!("{} && {} has {attribute}", self.guard, self.value),
+        }
+    }
 }
 
 fn join(path: &str, field: &str) -> String {
     if field.is_empty() { path.to_owned() } else { format!("{path}.{field}") }
 }
 
-/// Every axiom.
-pub fn axioms() -> Vec<Axiom> {
+/// Every axiom; the schema says which framework versions there are.
+pub fn axioms(schema: &PolicySchema) -> Vec<Axiom> {
     let mut all = Vec::new();
-    for attribute in ["site", "operator"] {
-        place(&Subject::of_factory(attribute), &mut all);
+    for subject in [Subject::of_factory("site"), Subject::of_factory("operator"), Subject::of_model("origin")] {
+        place(&subject, &mut all);
+    }
+    for attribute in ["jurisdiction", "personnel"] {
+        places(&Subject::of_factory(attribute), &mut all);
     }
     let control = Subject::of_factory("control");
     places(&control, &mut all);
     of_control(&control, &mut all);
-    let chips = Subject::of_factory("chips");
-    all.push(Axiom::guarded("vendors", &chips, &[], "!@.vendors.isEmpty()"));
-    all.push(Axiom::guarded("origins", &chips, &[], "!@.origins.isEmpty()"));
-    evidence(&chips, &mut all);
+    number("foreign_share_ppm", &control, &mut all);
+    of_chips(&Subject::of_factory("chips"), &mut all);
+    let energy = Subject::of_factory("energy");
+    for field in ["renewable_percent", "carbon_g_per_kwh", "pue_percent"] {
+        number(field, &energy, &mut all);
+    }
+    evidence(&energy, &mut all);
+    of_models(&mut all);
     graded("certifications", &mut all);
     graded("clearances", &mut all);
+    seals(schema, &mut all);
+    let usage = Subject { path: "usage".to_owned(), value: "resource.usage".to_owned(), guard: "true".to_owned() };
+    number("vendor_share_percent", &usage, &mut all);
     all
 }
 
 /// The axioms about these paths and about all that the axioms themselves bring in.
-pub fn axioms_about(read: &BTreeSet<String>) -> Vec<Axiom> {
+pub fn axioms_about(read: &BTreeSet<String>, schema: &PolicySchema) -> Vec<Axiom> {
     let mut read = read.clone();
-    let mut left = axioms();
+    let mut left = axioms(schema);
     let mut taken = Vec::new();
     loop {
         let (wanted, rest): (Vec<Axiom>, Vec<Axiom>) = left.into_iter().partition(|one| read.contains(&one.about));
@@ -111,7 +140,8 @@ fn group(codes: &str) -> String {
 
 /// One country, and what follows from it.
 fn place(subject: &Subject, all: &mut Vec<Axiom>) {
-    for (field, codes) in [("in_eu", EU), ("in_eea", EEA)] {
+    let adequate = format!("{EEA} {ADEQUATE}");
+    for (field, codes) in [("in_eu", EU), ("in_eea", EEA), ("adequate", &adequate)] {
         let holds = format!("@.{field} == {}.contains(@.country)", group(codes));
         all.push(Axiom::guarded(field, subject, &["country"], &holds));
     }
@@ -137,10 +167,64 @@ fn of_control(control: &Subject, all: &mut Vec<Axiom>) {
     let mut axiom = Axiom::guarded("countries", control, &[], among).named("operator");
     axiom.brings.push(operator("country"));
     all.push(axiom);
+    // Whoever is outside the EU holds a share, which may be nothing; an operator outside holds all.
+    let inside = "if @.in_eu then @.foreign_share_ppm == 0 else true";
+    all.push(Axiom::guarded("foreign_share_ppm", control, &["in_eu"], inside).named("inside"));
+    let whole = format!("resource has operator && (resource.operator.in_eu || @.foreign_share_ppm == {SHARE_PPM_MAX})");
+    let mut axiom = Axiom::guarded("foreign_share_ppm", control, &[], &whole).named("operator");
+    axiom.brings.push(operator("in_eu"));
+    all.push(axiom);
     let weaker = "resource has operator && resource.operator.evidence.containsAll(@.evidence)";
     let mut axiom = Axiom::guarded("evidence", control, &[], weaker).named("operator");
     axiom.brings.push(operator("evidence"));
     all.push(axiom);
+}
+
+/// A number in its range.
+fn number(field: &str, subject: &Subject, all: &mut Vec<Axiom>) {
+    for (_, from, to) in NUMBERS.iter().filter(|(name, _, _)| *name == field) {
+        let holds = format!("@.{field} >= {from} && @.{field} <= {to}");
+        all.push(Axiom::guarded(field, subject, &[], &holds).named("range"));
+    }
+}
+
+fn of_chips(chips: &Subject, all: &mut Vec<Axiom>) {
+    all.push(Axiom::guarded("vendors", chips, &[], "!@.vendors.isEmpty()"));
+    all.push(Axiom::guarded("origins", chips, &[], "!@.origins.isEmpty()"));
+    number("memory_gib", &chips.inner("capability"), all);
+    evidence(chips, all);
+}
+
+fn of_models(all: &mut Vec<Axiom>) {
+    let licence = Subject::of_model("licence");
+    let open = Licence::all().into_iter().filter(|licence| licence.is_open());
+    let open: Vec<String> = open.map(|licence| format!("Licence::\"{}\"", licence.as_str())).collect();
+    let holds = format!("@.open == [{}].contains(@.kind)", open.join(", "));
+    all.push(Axiom::guarded("open", &licence, &["kind"], &holds));
+    let languages = Subject::of_model("languages");
+    all.push(Axiom::guarded("evaluated", &languages, &[], "!@.evaluated.isEmpty()"));
+    for subject in [licence, Subject::of_model("digest"), languages] {
+        evidence(&subject, all);
+    }
+}
+
+/// A SEAL is in its range; one criterion without evidence of a class makes it 0 there, and none leaves it as it is declared.
+fn seals(schema: &PolicySchema, all: &mut Vec<Axiom>) {
+    let (from, to) = SEALS;
+    for framework in schema.frameworks() {
+        for objective in framework.objectives() {
+            let place = |grade: &str| format!("resource.seals.{grade}[\"{}\"][\"{}\"]", framework.id(), objective.id);
+            let path = |grade: &str| format!("seals.{grade}.{}.{}", framework.id(), objective.id);
+            let declared = place("declared");
+            let id = format!("{}.range", path("declared"));
+            let holds = format!("{declared} >= {from} && {declared} <= {to}");
+            all.push(Axiom::new(id, &path("declared"), &[], holds));
+            for (narrow, wide) in [("attested", "declared"), ("measured", "attested")] {
+                let holds = format!("{} == 0 || {} == {}", place(narrow), place(narrow), place(wide));
+                all.push(Axiom::new(path(narrow), &path(narrow), &[path(wide)], holds));
+            }
+        }
+    }
 }
 
 /// A fact of a class satisfies every weaker class.

@@ -1,23 +1,44 @@
 //! A factory and a case as Cedar sees them: entities and requests built from parts, never parsed from text.
 //!
-//! A column is valid as long as the profile behind it. Load and price are absent: they never touch a policy.
+//! A column is valid as long as the profile and the usage behind it. Load and price are absent: they never touch a
+//! policy. The attributes themselves are written in `attributes`.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Expr};
 
+use super::attributes::{self, set, value};
 use super::schema::uid;
 use super::{FactRead, PolicySchema};
-use crate::facts::{Certification, Claim, Evidence, Held, Profile};
+use crate::facts::{Held, Profile};
+use crate::framework::{FrameworkSeals, Touch, seals};
 use crate::ids::{ModelId, NodeId, ProjectId, TenantId};
-use crate::labels::{Action, Closed, Country, DataClass, Language, Purpose};
+use crate::labels::{Action, Closed as _, Country, DataClass, Language, Purpose};
 
 /// A factory with its facts, ready to be asked about.
 #[derive(Debug, Clone)]
 pub struct Column {
     uid: EntityUid,
-    entities: Entities,
     profile: Profile,
+    usage: Usage,
+    schema: PolicySchema,
+    /// One for each set of touched parts, made when it is first asked for.
+    facets: [OnceLock<Result<Facet, String>>; 4],
+}
+
+/// What Cedar sees of a factory for one set of touched parts.
+#[derive(Debug, Clone)]
+struct Facet {
+    entities: Entities,
+    seals: Vec<FrameworkSeals>,
+}
+
+/// What the tenant's own use of late says about a factory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Share of the tenant's last 30 days that ran on chips of this factory's vendors, the largest of them, in per cent.
+    pub vendor_share_percent: u8,
 }
 
 /// What is asked of each layer: one action of one tenant with one model for one purpose.
@@ -29,8 +50,8 @@ pub struct Case {
     pub tenant: TenantId,
     /// The part of the tenant's work.
     pub project: ProjectId,
-    /// The model.
-    pub model: ModelId,
+    /// The model, where there is one.
+    pub model: Option<ModelId>,
     /// How sensitive the data is.
     pub class: DataClass,
     /// What the work is for.
@@ -43,13 +64,12 @@ pub struct Case {
 
 impl Column {
     /// The column of a factory. An error is Cedar's and means that the factory cannot be asked about: refuse it.
-    pub fn new(factory: &NodeId, profile: Profile, schema: &PolicySchema) -> Result<Self, String> {
+    pub fn new(factory: &NodeId, profile: Profile, usage: Usage, schema: &PolicySchema) -> Result<Self, String> {
         let uid = uid("Factory", factory.as_str())?;
-        let attributes = attributes(&profile)?;
-        let entity = Entity::new(uid.clone(), attributes.into_iter().collect(), std::iter::empty().collect())
-            .map_err(|e| e.to_string())?;
-        let entities = Entities::from_entities([entity], Some(&schema.schema)).map_err(|e| e.to_string())?;
-        Ok(Self { uid, entities, profile })
+        let column = Self { uid, profile, usage, schema: schema.clone(), facets: Default::default() };
+        // What most requests touch is made at once, so that a factory that cannot be asked about is known at once.
+        column.facet(Action::Infer, true)?;
+        Ok(column)
     }
 
     /// What the factory's facts amount to.
@@ -57,33 +77,104 @@ impl Column {
         &self.profile
     }
 
-    pub(super) fn entities(&self) -> &Entities {
-        &self.entities
+    /// What the tenant's use of late says about the factory.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// The SEALs of an action here, one entry for each framework version.
+    pub fn seals(&self, action: Action, with_model: bool) -> Result<&[FrameworkSeals], String> {
+        self.facet(action, with_model).map(|facet| facet.seals.as_slice())
+    }
+
+    /// The factory as Cedar sees it, for whoever asks Cedar without Polder.
+    pub fn cedar(&self, action: Action, with_model: bool) -> Result<&Entities, String> {
+        self.facet(action, with_model).map(|facet| &facet.entities)
+    }
+
+    pub(super) fn entities(&self, case: &Case) -> Result<&Entities, String> {
+        self.cedar(case.action, case.model.is_some())
+    }
+
+    fn facet(&self, action: Action, with_model: bool) -> Result<&Facet, String> {
+        let place = usize::from(action.computes()) * 2 + usize::from(with_model);
+        let facet = self.facets.get(place).ok_or("no such facet")?;
+        let made = facet.get_or_init(|| self.make(&touches(action, with_model)));
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    fn make(&self, touches: &BTreeSet<Touch>) -> Result<Facet, String> {
+        let seals = seals(&self.schema.frameworks, &self.profile, touches);
+        let mut entities = attributes::models(&self.profile)?;
+        let factory = attributes::factory(&self.profile, self.usage, &seals)?;
+        entities.push(
+            Entity::new(self.uid.clone(), factory.into_iter().collect(), std::iter::empty().collect())
+                .map_err(|e| e.to_string())?,
+        );
+        let entities = Entities::from_entities(entities, Some(&self.schema.schema)).map_err(|e| e.to_string())?;
+        Ok(Facet { entities, seals })
     }
 
     /// The facts behind one attribute, or the lack of them. Control is made of the operator and its owners, so both
-    /// stand there.
-    pub(super) fn read(&self, kind: &str) -> Vec<FactRead> {
-        match kind {
-            "control" => [self.read_one("operator"), self.read_one("control")].concat(),
-            _ => self.read_one(kind),
+    /// stand there; what is read of a model is what stands about the case's model.
+    pub(super) fn read(&self, attribute: &str, case: &Case) -> Vec<FactRead> {
+        match attribute {
+            "control" => [self.read_one("operator", None), self.read_one("control", None)].concat(),
+            "seals" => self.read_seals(case),
+            "usage" => {
+                let says = format!("{} % of the last 30 days on its vendors", self.usage.vendor_share_percent);
+                vec![plain(attribute, says)]
+            }
+            _ => self.read_one(attribute, attribute.starts_with("model.").then_some(case.model.as_ref()).flatten()),
         }
     }
 
-    fn read_one(&self, kind: &str) -> Vec<FactRead> {
-        let found: Vec<FactRead> = self.profile.of_kind(kind).map(read).collect();
-        if !found.is_empty() {
-            return found;
-        }
-        let contested = self.profile.contested.iter().any(|slot| slot.split('/').next() == Some(kind));
-        let says = if contested { "contested" } else { "absent" };
-        vec![FactRead { kind: kind.to_owned(), says: says.to_owned(), evidence: None, issuer: None, from_ms: None }]
+    fn read_one(&self, attribute: &str, model: Option<&ModelId>) -> Vec<FactRead> {
+        let meant = |held: &&Held| {
+            model.is_none_or(|model| held.fact.claim.slot() == format!("{attribute}/{model}"))
+                && (model.is_some() || !attribute.starts_with("model."))
+        };
+        let found: Vec<FactRead> = self.profile.of_attribute(attribute).filter(meant).map(read).collect();
+        let contested = self.profile.contested_of(attribute).filter(meant);
+        let contested = contested.map(read).map(|one| FactRead { says: format!("contested: {}", one.says), ..one });
+        let all: Vec<FactRead> = found.into_iter().chain(contested).collect();
+        if all.is_empty() { vec![plain(attribute, "absent".to_owned())] } else { all }
     }
+
+    /// The SEALs in a few words: attested ones, as these are what most owners ask for.
+    fn read_seals(&self, case: &Case) -> Vec<FactRead> {
+        let Ok(all) = self.seals(case.action, case.model.is_some()) else { return Vec::new() };
+        let one = |seals: &FrameworkSeals| {
+            let levels = |of: &std::collections::BTreeMap<String, u8>| {
+                of.iter().map(|(objective, seal)| format!("{objective} {seal}")).collect::<Vec<_>>().join(", ")
+            };
+            let (declared, attested) = (levels(&seals.declared), levels(&seals.attested));
+            plain("seals", format!("{}: attested {attested}; declared {declared}", seals.framework))
+        };
+        all.iter().map(one).collect()
+    }
+}
+
+/// The parts that a request touches: who runs the factory and where the data goes always, the accelerators where they
+/// work, the model where there is one.
+pub fn touches(action: Action, with_model: bool) -> BTreeSet<Touch> {
+    let mut touches = BTreeSet::from([Touch::Operator, Touch::Route]);
+    if action.computes() {
+        touches.insert(Touch::Chip);
+    }
+    if with_model {
+        touches.insert(Touch::Model);
+    }
+    touches
+}
+
+fn plain(attribute: &str, says: String) -> FactRead {
+    FactRead { kind: attribute.to_owned(), says, evidence: None, issuer: None, from_ms: None }
 }
 
 fn read(held: &Held) -> FactRead {
     FactRead {
-        kind: held.fact.claim.kind().to_owned(),
+        kind: held.fact.claim.kind().attribute().to_owned(),
         says: held.fact.claim.words(),
         evidence: Some(held.evidence),
         issuer: Some(held.fact.issuer.clone()),
@@ -97,8 +188,10 @@ impl Case {
             ("class".to_owned(), value("Class", &self.class)?),
             ("purpose".to_owned(), value("Purpose", &self.purpose)?),
             ("project".to_owned(), Expr::new_string(self.project.as_str().to_owned())),
-            ("model".to_owned(), Expr::new_entity_uid(uid("Model", self.model.as_str())?)),
         ];
+        if let Some(model) = &self.model {
+            context.push(("model".to_owned(), Expr::new_entity_uid(uid("Model", model.as_str())?)));
+        }
         if let Some(countries) = &self.countries {
             context.push(("countries".to_owned(), set("Country", countries)?));
         }
@@ -110,100 +203,4 @@ impl Case {
         let action = uid("Action", self.action.as_str())?;
         Request::new(principal, action, column.uid.clone(), context, Some(&schema.schema)).map_err(|e| e.to_string())
     }
-}
-
-fn value<T: Closed>(kind: &str, value: &T) -> Result<Expr, String> {
-    Ok(Expr::new_entity_uid(uid(kind, value.as_str())?))
-}
-
-fn set<'a, T: Closed>(kind: &str, values: impl IntoIterator<Item = &'a T>) -> Result<Expr, String> {
-    Ok(Expr::new_set(values.into_iter().map(|one| value(kind, one)).collect::<Result<Vec<_>, _>>()?))
-}
-
-fn record(fields: Vec<(&str, Expr)>) -> Result<Expr, String> {
-    Expr::new_record(fields.into_iter().map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
-}
-
-/// The classes that a fact satisfies: its own and every weaker one.
-fn satisfied(evidence: Evidence) -> Result<Expr, String> {
-    set("Evidence", Evidence::all().iter().filter(|class| **class <= evidence))
-}
-
-fn attributes(profile: &Profile) -> Result<Vec<(String, Expr)>, String> {
-    let mut attributes = Vec::new();
-    for held in profile.facts.values() {
-        let place = match &held.fact.claim {
-            Claim::Site { country, .. } | Claim::Operator { country, .. } => record(vec![
-                ("country", value("Country", country)?),
-                ("in_eu", Expr::new_bool(country.in_eu())),
-                ("in_eea", Expr::new_bool(country.in_eea())),
-                ("evidence", satisfied(held.evidence)?),
-            ])?,
-            Claim::Control { owners } => {
-                let Some((operator, evidence)) = operator(profile) else { continue };
-                let countries: BTreeSet<Country> = owners.iter().map(|owner| owner.country).chain([operator]).collect();
-                record(vec![
-                    ("countries", set("Country", &countries)?),
-                    ("in_eu", Expr::new_bool(countries.iter().all(|country| country.in_eu()))),
-                    ("in_eea", Expr::new_bool(countries.iter().all(|country| country.in_eea()))),
-                    ("evidence", satisfied(held.evidence.min(evidence))?),
-                ])?
-            }
-            Claim::Chip { .. } | Claim::Certification { .. } | Claim::Clearance { .. } => continue,
-        };
-        attributes.push((held.fact.claim.kind().to_owned(), place));
-    }
-    if let Some(chips) = chips(profile)? {
-        attributes.push(("chips".to_owned(), chips));
-    }
-    let scheme = |claim: &Claim| if let Claim::Certification { scheme } = claim { Some(*scheme) } else { None };
-    attributes.push(("certifications".to_owned(), graded::<Certification>(profile, "Certification", scheme)?));
-    let country = |claim: &Claim| if let Claim::Clearance { country } = claim { Some(*country) } else { None };
-    attributes.push(("clearances".to_owned(), graded::<Country>(profile, "Country", country)?));
-    Ok(attributes)
-}
-
-/// The operator's jurisdiction and how well it is evidenced. Control begins with the operator: without it, nothing is
-/// known of control, and with it control is only as well evidenced as the weaker of the two.
-fn operator(profile: &Profile) -> Option<(Country, Evidence)> {
-    let held = profile.facts.get("operator")?;
-    match &held.fact.claim {
-        Claim::Operator { country, .. } => Some((*country, held.evidence)),
-        _ => None,
-    }
-}
-
-/// The chips as one attribute, only as well evidenced as the weakest fact about them.
-fn chips(profile: &Profile) -> Result<Option<Expr>, String> {
-    let (mut vendors, mut origins) = (BTreeSet::new(), BTreeSet::new());
-    let mut weakest = Evidence::A;
-    for held in profile.of_kind("chips") {
-        if let Claim::Chip { vendor, origin, .. } = &held.fact.claim {
-            vendors.insert(*vendor);
-            origins.insert(*origin);
-            weakest = weakest.min(held.evidence);
-        }
-    }
-    if vendors.is_empty() {
-        return Ok(None);
-    }
-    record(vec![
-        ("vendors", set("Vendor", &vendors)?),
-        ("origins", set("Country", &origins)?),
-        ("evidence", satisfied(weakest)?),
-    ])
-    .map(Some)
-}
-
-/// A set that facts of one kind make up, once for each evidence class.
-fn graded<T: Closed>(profile: &Profile, kind: &str, pick: impl Fn(&Claim) -> Option<T>) -> Result<Expr, String> {
-    let at_least = |class: Evidence| {
-        let held = profile.facts.values().filter(|held| held.evidence >= class);
-        set(kind, &held.filter_map(|held| pick(&held.fact.claim)).collect::<BTreeSet<T>>())
-    };
-    record(vec![
-        ("declared", at_least(Evidence::C)?),
-        ("attested", at_least(Evidence::B)?),
-        ("measured", at_least(Evidence::A)?),
-    ])
 }

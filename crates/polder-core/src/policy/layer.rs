@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use cedar_policy::ffi::DetailedError;
-use cedar_policy::{Authorizer, Decision, Effect, Policy, PolicySet, ValidationMode, Validator};
+use cedar_policy::{
+    AuthorizationError, Authorizer, Decision, Effect, Policy, PolicyId, PolicySet, ValidationMode, Validator,
+};
 use cedar_policy::{PrincipalConstraint, ResourceConstraint};
 use serde_json::Value;
 
 use super::column::{Case, Column};
-use super::{Cause, Clause, FactRead, LayerKind, PolicySchema};
+use super::{Cause, Clause, FactRead, LayerKind, PolicySchema, hazards};
 use crate::canonical::{Digest, hash};
 
 /// Why a policy file cannot be used.
@@ -41,8 +43,10 @@ pub struct Rule {
     pub line: u32,
     /// Its `@relax`: how readily the owner would give it up, 1 first; `None` where they said nothing.
     pub relax: Option<u32>,
-    /// The attributes of the factory that it reads.
+    /// The attributes of the factory that it reads; those of the model begin with `model.`.
     pub reads: BTreeSet<String>,
+    /// Why it could fail to be evaluated, in a few words; it would then refuse. `None` where it cannot fail.
+    pub hazard: Option<String>,
 }
 
 /// A layer that can be asked.
@@ -52,7 +56,19 @@ pub struct Layer {
     file: String,
     digest: Digest,
     set: PolicySet,
-    rules: BTreeMap<String, Rule>,
+    /// In the order of the text.
+    rules: Vec<Rule>,
+    /// The place of each rule by what Cedar calls it.
+    numbers: BTreeMap<PolicyId, u16>,
+}
+
+/// Why a layer refuses; empty where it permits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The numbers of the rules that refuse, ascending.
+    pub rules: Vec<u16>,
+    /// What no rule says: evaluation errors, no permit.
+    pub others: Vec<Cause>,
 }
 
 impl Layer {
@@ -63,7 +79,7 @@ impl Layer {
         if set.num_of_templates() > 0 {
             return Err(source.at(0, "policy templates are not used here", Some("write each policy out")));
         }
-        let mut rules = BTreeMap::new();
+        let (mut rules, mut numbers) = (Vec::new(), BTreeMap::new());
         let mut seen = BTreeSet::new();
         let mut policies: Vec<&Policy> = set.policies().collect();
         policies.sort_by_key(|policy| number(policy));
@@ -77,14 +93,25 @@ impl Layer {
                 let line = source.lines_of_id(&rule.id).last().unwrap_or(rule.line);
                 return Err(source.at_line(line, &format!("the rule id `{}` is used twice", rule.id)));
             }
-            rules.insert(policy.id().to_string(), rule);
+            let Ok(place) = u16::try_from(rules.len()) else {
+                return Err(source.at_line(rule.line, "there are more rules than a layer may have"));
+            };
+            numbers.insert(policy.id().clone(), place);
+            rules.push(rule);
         }
         let report = Validator::new(schema.schema.clone()).validate(&set, ValidationMode::Strict);
         let errors = report.validation_errors().map(|error| source.of_validation(&DetailedError::from(error)));
         if let Some(error) = errors.min_by_key(|error| (error.line, error.column, error.message.clone())) {
             return Err(error);
         }
-        Ok(Self { kind, file: file.to_owned(), digest: hash("polder/policy/v1", &[text.as_bytes()]), set, rules })
+        Ok(Self {
+            kind,
+            file: file.to_owned(),
+            digest: hash("polder/policy/v1", &[text.as_bytes()]),
+            set,
+            rules,
+            numbers,
+        })
     }
 
     /// Whose rules these are.
@@ -97,9 +124,26 @@ impl Layer {
         self.digest
     }
 
-    /// The rules, in no particular order of weight.
+    /// The rules, in the order of the text.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.values()
+        self.rules.iter()
+    }
+
+    /// The first rule that could fail to be evaluated, as a fault of the file.
+    pub fn hazard(&self) -> Option<PolicyError> {
+        let (rule, hazard) = self.rules.iter().find_map(|rule| Some((rule, rule.hazard.as_ref()?)))?;
+        Some(PolicyError {
+            file: self.file.clone(),
+            line: rule.line,
+            column: 1,
+            message: format!("`{}` could fail to be evaluated, and would then refuse: {hazard}", rule.id),
+            hint: Some("compare numbers without adding or multiplying what has no small range".to_owned()),
+        })
+    }
+
+    /// The policies as Cedar holds them.
+    pub fn cedar(&self) -> &PolicySet {
+        &self.set
     }
 
     /// The policies as Cedar holds them.
@@ -109,25 +153,42 @@ impl Layer {
 
     /// Why this layer refuses a case at a factory; nothing where it permits.
     pub fn refusals(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Vec<Cause> {
-        let request = match case.request(column, schema) {
-            Ok(request) => request,
-            Err(message) => return vec![self.built_in("policy-error", message)],
+        let Refusal { rules, others } = self.ask(column, case, schema);
+        let mut causes: BTreeSet<Cause> = others.into_iter().collect();
+        causes.extend(rules.into_iter().filter_map(|rule| self.cause(rule, column, case)));
+        causes.into_iter().collect()
+    }
+
+    /// Which of its rules refuse a case at a factory, and what else does; both empty where it permits.
+    pub fn ask(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Refusal {
+        let failed = |message| Refusal { rules: Vec::new(), others: vec![self.built_in("policy-error", message)] };
+        let (request, entities) = match (case.request(column, schema), column.entities(case)) {
+            (Ok(request), Ok(entities)) => (request, entities),
+            (Err(message), _) | (_, Err(message)) => return failed(message),
         };
-        let response = Authorizer::new().is_authorized(&request, &self.set, column.entities());
-        let mut causes: BTreeSet<Cause> = BTreeSet::new();
+        let response = Authorizer::new().is_authorized(&request, &self.set, entities);
+        let mut refusal = Refusal::default();
         for error in response.diagnostics().errors() {
-            causes.insert(self.built_in("policy-error", error.to_string()));
+            refusal.others.push(self.built_in("policy-error", self.error(error)));
         }
         if response.decision() == Decision::Deny {
-            for id in response.diagnostics().reason() {
-                causes.extend(self.rules.get(&id.to_string()).map(|rule| self.cause(rule, column)));
-            }
+            refusal.rules.extend(response.diagnostics().reason().filter_map(|id| self.numbers.get(id)));
+            refusal.rules.sort_unstable();
         }
         // Nothing named a cause and yet the layer does not permit: say so rather than let it pass.
-        if causes.is_empty() && response.decision() != Decision::Allow {
-            causes.insert(self.built_in("not-permitted", "no permit of this layer speaks of this action".to_owned()));
+        if refusal.rules.is_empty() && refusal.others.is_empty() && response.decision() != Decision::Allow {
+            let reason = "no permit of this layer speaks of this action".to_owned();
+            refusal.others.push(self.built_in("not-permitted", reason));
         }
-        causes.into_iter().collect()
+        refusal
+    }
+
+    /// An evaluation error, with the rule's own name instead of Cedar's number.
+    fn error(&self, error: &AuthorizationError) -> String {
+        let AuthorizationError::PolicyEvaluationError(inner) = error;
+        let rule = self.numbers.get(inner.policy_id()).and_then(|number| self.rules.get(usize::from(*number)));
+        let name = rule.map_or_else(|| "a permit".to_owned(), |rule| format!("`{}`", rule.id));
+        format!("{name} cannot be evaluated: {}", inner.inner())
     }
 
     fn built_in(&self, rule: &str, reason: String) -> Cause {
@@ -135,13 +196,15 @@ impl Layer {
         Cause { clause, ..Cause::built_in(self.kind, rule, reason) }
     }
 
-    fn cause(&self, rule: &Rule, column: &Column) -> Cause {
+    /// The cause that a rule is, by its number; what it read stands as the column has it.
+    pub fn cause(&self, rule: u16, column: &Column, case: &Case) -> Option<Cause> {
+        let rule = self.rules.get(usize::from(rule))?;
         let clause = (self.kind != LayerKind::Labels).then(|| Clause { file: self.file.clone(), line: rule.line });
         // What is read of control names the operator already.
         let twice = |kind: &String| kind == "operator" && rule.reads.contains("control");
         let facts: Vec<FactRead> =
-            rule.reads.iter().filter(|kind| !twice(kind)).flat_map(|kind| column.read(kind)).collect();
-        Cause { layer: self.kind, rule: rule.id.clone(), reason: rule.reason.clone(), clause, facts }
+            rule.reads.iter().filter(|kind| !twice(kind)).flat_map(|kind| column.read(kind, case)).collect();
+        Some(Cause { layer: self.kind, rule: rule.id.clone(), reason: rule.reason.clone(), clause, facts })
     }
 }
 
@@ -180,7 +243,8 @@ impl Source<'_> {
         let json = policy.to_json().map_err(|e| self.at_line(line, &e.to_string()))?;
         let mut reads = BTreeSet::new();
         collect_reads(&json, &mut reads);
-        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads })
+        let hazard = hazards::hazard(&json);
+        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads, hazard })
     }
 
     /// Policies carry no position; the n-th one (`policy0`, `policy1` …) begins at the n-th `permit` or `forbid`.
@@ -259,15 +323,22 @@ fn number(policy: &Policy) -> usize {
     policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0)
 }
 
-/// The attributes of `resource` that a policy in Cedar's JSON form reads or asks for.
+/// The attributes of `resource` and, as `model.…`, of `context.model` that a policy in Cedar's JSON form reads or asks
+/// for.
 fn collect_reads(json: &Value, reads: &mut BTreeSet<String>) {
     match json {
         Value::Array(items) => items.iter().for_each(|item| collect_reads(item, reads)),
         Value::Object(fields) => {
             for (operator, operands) in fields {
-                let of_resource = operands.pointer("/left/Var").and_then(Value::as_str) == Some("resource");
-                if of_resource && matches!(operator.as_str(), "." | "has") {
-                    reads.extend(operands.get("attr").and_then(Value::as_str).map(str::to_owned));
+                let reads_one = matches!(operator.as_str(), "." | "has");
+                let attribute = operands.get("attr").and_then(Value::as_str).filter(|_| reads_one);
+                let text = |place: &str| operands.pointer(place).and_then(Value::as_str);
+                let of_model = text("/left/./left/Var") == Some("context") && text("/left/./attr") == Some("model");
+                if let Some(attribute) = attribute.filter(|_| text("/left/Var") == Some("resource")) {
+                    reads.insert(attribute.to_owned());
+                }
+                if let Some(attribute) = attribute.filter(|_| of_model) {
+                    reads.insert(format!("model.{attribute}"));
                 }
                 collect_reads(operands, reads);
             }

@@ -125,7 +125,7 @@ fn column(claims: &[(Claim, Evidence)]) -> Column {
     };
     let passport: Vec<SignedFact> = claims.iter().map(sign).collect();
     let held = believe(&node("paris"), &passport, &public(10), &[trust(Evidence::A)]);
-    Column::new(&node("paris"), Profile::at(&held, 1_500), &schema()).unwrap()
+    Column::new(&node("paris"), Profile::at(&held, 1_500), Usage::default(), &schema()).unwrap()
 }
 
 fn case(class: DataClass, countries: Option<&[&str]>) -> Case {
@@ -133,7 +133,7 @@ fn case(class: DataClass, countries: Option<&[&str]>) -> Case {
         action: Action::Infer,
         tenant: TenantId::parse("bank").unwrap(),
         project: ProjectId::parse("website").unwrap(),
-        model: ModelId::parse("polder-toy").unwrap(),
+        model: Some(ModelId::parse("polder-toy").unwrap()),
         class,
         purpose: Purpose::Finance,
         countries: countries.map(|codes| codes.iter().map(|code| country(code)).collect()),
@@ -158,6 +158,31 @@ fn an_evaluation_error_refuses() {
     assert_eq!(causes.len(), 1);
     assert_eq!(causes[0].rule, "policy-error");
     assert_eq!(causes[0].clause.as_ref().unwrap().file, "bank.cedar");
+    assert!(causes[0].reason.starts_with("`rule` cannot be evaluated: "), "{}", causes[0].reason);
+}
+
+#[test]
+fn what_could_fail_is_found_beforehand() {
+    let hazard = |condition: &str| parse(&rule(&format!("when {{ {condition} }}"))).unwrap().hazard();
+    for fine in [
+        "1 + 2 == 3",
+        "resource.usage.vendor_share_percent * 3 - 5 < 60",
+        "resource has energy && -resource.energy.pue_percent + resource.energy.renewable_percent * 1000 > 0",
+        "resource.seals.attested[\"csf-calculator-2026-06-01\"][\"SOV-1\"] * 9223372036854775 >= 2",
+        "(if context.class == Class::\"public\" then 1 else 2) * 4611686018427387903 > 0",
+    ] {
+        assert_eq!(hazard(fine), None, "{fine}");
+    }
+    for (fails, says) in [
+        ("9223372036854775807 + 1 == 0", "`+`"),
+        ("resource.usage.vendor_share_percent * 9223372036854775807 == 0", "`*`"),
+        ("[1].contains(0 - 9223372036854775807 - 2)", "`-`"),
+        ("(if context.class == Class::\"public\" then 1 else 3) * 4611686018427387903 > 0", "`*`"),
+        ("decimal(\"1.0\").lessThan(decimal(\"2.0\"))", "outside of what an audit"),
+    ] {
+        let found = hazard(fails).unwrap();
+        assert!(found.message.contains(says) && found.line == 2, "{fails}: {found}");
+    }
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_pair_speaks_of_one_ticket() {
         (|_, e| e.decision = DecisionId::from_bytes([9; 16]), "decision ids"),
         (|_, e| e.home = node("other"), "homes"),
         (|_, e| e.tenant = TenantId::parse("defence").unwrap(), "tenants"),
-        (|_, e| e.model = ModelId::parse("other").unwrap(), "models"),
+        (|_, e| e.model = Some(ModelId::parse("other").unwrap()), "models"),
         (|_, e| e.factory = node("munich"), "not its factory's own"),
         (|d, _| d.home = node("other"), "not its home's own"),
         (|d, _| d.factory = None, "another factory"),

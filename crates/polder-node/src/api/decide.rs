@@ -29,7 +29,8 @@ struct Question {
     #[serde(default = "infer")]
     action: Action,
     project: ProjectId,
-    model: ModelId,
+    #[serde(default)]
+    model: Option<ModelId>,
     #[serde(default)]
     class: Option<DataClass>,
     #[serde(default)]

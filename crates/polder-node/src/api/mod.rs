@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::refusal;
 
 mod decide;
+mod facts;
 mod receipts;
 
 /// Marks a connection that came over the node's own socket.
@@ -125,6 +126,8 @@ pub fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/factories", get(factories))
+        .route("/api/v1/factories/{factory}/facts", get(facts::standing))
+        .route("/api/v1/factories/{factory}/passport", get(facts::passport))
         .route("/api/v1/decisions/{id}", get(decision))
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
         .route("/api/v1/decide", post(decide::decide))

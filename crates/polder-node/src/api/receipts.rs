@@ -72,10 +72,10 @@ async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Hal
     if let Some(bytes) = node.store.execution_half(id).await.map_err(Problem::internal)? {
         return serde_json::from_slice(&bytes).map(Some).map_err(Problem::internal);
     }
-    let Some(peer) = node.home.as_ref().and_then(|home| home.peer(factory)) else { return Ok(None) };
+    let Some(home) = node.home.as_ref() else { return Ok(None) };
+    let Some(peer) = home.peer(factory) else { return Ok(None) };
     // A factory that does not answer now may answer the next call.
     let Ok(Some(half)) = peer.execution(id).await else { return Ok(None) };
-    let bytes = serde_json::to_vec(&half).map_err(Problem::internal)?;
-    node.store.keep_execution_half(id, &bytes).await.map_err(Problem::internal)?;
+    home.keep_half(id, &half).await.map_err(Problem::internal)?;
     Ok(Some(half))
 }

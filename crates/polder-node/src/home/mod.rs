@@ -13,9 +13,11 @@ use polder_core::keys::Signed;
 use polder_core::labels::{Action, Labels};
 use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
+use polder_core::receipt::Half;
 use polder_core::request::Request;
 use polder_core::statement::v1::{DecisionStatement, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
+use polder_core::usage::day_of;
 use serde_json::value::RawValue;
 
 use crate::clock::{now_ms, random};
@@ -24,13 +26,15 @@ use crate::inference::EngineError;
 use crate::log::{Log, LogError};
 use crate::peers::wire::{Envelope, Frame, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
-use crate::store::Store;
+use crate::store::{Store, Used};
 
+mod known;
 mod policies;
 mod view;
 
+pub use known::Known;
 pub use policies::PolicyState;
-pub use view::{Known, View};
+pub use view::View;
 
 /// The home of one tenant.
 pub struct Home {
@@ -155,12 +159,12 @@ impl Home {
     /// Whether some factory offers a model, whoever may use it.
     pub fn offers(&self, model: &ModelId, action: Action) -> bool {
         let snapshot = self.view.snapshot(now_ms());
-        snapshot.factories.iter().any(|factory| factory.models.contains(&(model.clone(), action)))
+        snapshot.basis.grounds.iter().any(|ground| ground.offers.contains(&(action, Some(model.clone()))))
     }
 
     /// Decides without running anything: the decision as it would be made now.
     pub fn decide_only(&self, request: &Request) -> Decision {
-        placement::decide(&self.view.snapshot(now_ms()), request, &BTreeMap::new())
+        self.view.decide(&self.view.snapshot(now_ms()), request, &BTreeMap::new())
     }
 
     /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone.
@@ -176,7 +180,8 @@ impl Home {
             Work::Embed(request) => (Action::Embed, &request.model),
         };
         let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
-        let request = Request { action, tenant: self.tenant.clone(), project: project.clone(), model, labels };
+        let request =
+            Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
         let work = RawValue::from_string(serde_json::to_string(work).map_err(|e| HomeError::Internal(e.to_string()))?)
             .map_err(|e| HomeError::Internal(e.to_string()))?;
         let salt: [u8; 32] = random()?;
@@ -210,7 +215,7 @@ impl Home {
         excluded: &BTreeMap<NodeId, Vec<Cause>>,
     ) -> Result<(DecisionStatement, Option<Ticket>), HomeError> {
         let snapshot = self.view.snapshot(now_ms());
-        let decision = placement::decide(&snapshot, request, excluded);
+        let decision = self.view.decide(&snapshot, request, excluded);
         let id = DecisionId::from_bytes(random()?);
         let body = body_digest(salt, work.get().as_bytes());
         let ticket = match &decision.factory {
@@ -274,18 +279,28 @@ impl Home {
     /// Keeps what comes after an answer's last event: the factory's half of the receipt.
     pub async fn keep_receipt(&self, decision: &DecisionId, rest: &mut FrameStream) {
         while let Some(Ok(frame)) = rest.next().await {
-            if let Frame::Receipt(half) = frame {
-                let kept = match serde_json::to_vec(&half) {
-                    Ok(bytes) => {
-                        self.store.keep_execution_half(decision.as_str(), &bytes).await.map_err(|e| e.to_string())
-                    }
-                    Err(error) => Err(error.to_string()),
-                };
-                if let Err(error) = kept {
-                    tracing::error!(error, %decision, "a receipt's half could not be kept");
-                }
+            if let Frame::Receipt(half) = frame
+                && let Err(error) = self.keep_half(decision.as_str(), &half).await
+            {
+                tracing::error!(error, %decision, "a receipt's half could not be kept");
             }
         }
+    }
+
+    /// Keeps the factory's half of a receipt, and counts what it used.
+    pub async fn keep_half(&self, decision: &str, half: &Half) -> Result<(), String> {
+        let Statement::Execution(execution) = &half.statement else {
+            return Err("the half is not an execution's".to_owned());
+        };
+        let now = now_ms();
+        let tokens = execution.prompt_tokens.saturating_add(execution.completion_tokens);
+        let used = Used { day: day_of(now), factory: execution.factory.as_str(), tokens };
+        let bytes = serde_json::to_vec(half).map_err(|e| e.to_string())?;
+        let kept = self.store.keep_execution_half(decision, &bytes, &used).await;
+        if kept.map_err(|e| e.to_string())? {
+            self.view.count(&execution.factory, tokens, now);
+        }
+        Ok(())
     }
 
     /// Remembers which decision an answer came from.

@@ -25,7 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::tls::{Pins, presented_key};
-use super::wire::{Envelope, VERSION};
+use super::wire::{Envelope, Status, VERSION};
+use crate::clock::now_ms;
 use crate::factory::Factory;
 use crate::serve::DRAIN_MAX;
 use crate::shutdown::Shutdown;
@@ -116,7 +117,7 @@ async fn connection(
 }
 
 async fn status(State(factory): State<Arc<Factory>>) -> Response {
-    Json(factory.status()).into_response()
+    Json(Status { now_ms: Some(now_ms()), ..factory.status() }).into_response()
 }
 
 async fn run(

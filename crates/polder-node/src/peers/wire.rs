@@ -45,6 +45,9 @@ pub struct Status {
     pub queue: u32,
     /// How many run or wait now.
     pub running: u32,
+    /// What time it is by the factory's clock, in Unix milliseconds; absent where that is the reader's own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_ms: Option<u64>,
 }
 
 /// A model that a factory serves.

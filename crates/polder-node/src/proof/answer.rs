@@ -178,7 +178,7 @@ impl Question {
         for action in self.actions(other) {
             let forbids: Vec<&Part> = self.layers.iter().flat_map(|(_, parts)| parts.forbids(action)).collect();
             let mentioned = other.permits.iter().chain(&other.forbids);
-            let axioms = parts::axioms(&reads(forbids.iter().copied().chain(mentioned)))?;
+            let axioms = parts::axioms(&reads(forbids.iter().copied().chain(mentioned)), &self.schema)?;
             let antecedent: Vec<&Policy> = std::iter::once(&open).chain(policies(forbids)).chain(&axioms).collect();
             let permits = other.permits.iter().filter(|part| part.actions.contains(&action));
             let consequent: Vec<&Policy> = policies(permits.chain(other.forbids(action))).collect();
@@ -194,7 +194,7 @@ impl Question {
         let mut unshown = None;
         for action in self.actions(goal) {
             let forbids: Vec<&Part> = self.layers.iter().flat_map(|(_, parts)| parts.forbids(action)).collect();
-            let axioms = parts::axioms(&reads(forbids.iter().copied().chain(&goal.permits)))?;
+            let axioms = parts::axioms(&reads(forbids.iter().copied().chain(&goal.permits)), &self.schema)?;
             let antecedent: Vec<&Policy> = policies(&goal.permits).chain(policies(forbids)).chain(&axioms).collect();
             if let Some(env) = self.instance(solvers, action, antecedent).await? {
                 match self.replay.example(&env, Expected::Placed) {
@@ -219,7 +219,7 @@ impl Question {
                 return Ok(Some((part.rule.clone(), None)));
             }
             let (scope, sound) = (with_conditions(&json, false)?, with_conditions(&json, true)?);
-            let axioms = parts::axioms(&part.reads)?;
+            let axioms = parts::axioms(&part.reads, &self.schema)?;
             for action in part.actions.iter().copied().take(if part.by_action { usize::MAX } else { 1 }) {
                 let antecedent = std::iter::once(&scope).chain(&axioms).collect();
                 if let Some(env) = self.exception(solvers, action, antecedent, vec![&sound]).await? {
@@ -264,7 +264,7 @@ impl Question {
         let by_action = part.by_action || (alone && parts.forbids.iter().any(|other| other.by_action));
         for action in distinct(by_action, key) {
             let others = others(action);
-            let axioms = parts::axioms(&reads(others.iter().copied().chain([part])))?;
+            let axioms = parts::axioms(&reads(others.iter().copied().chain([part])), &self.schema)?;
             let antecedent = std::iter::once(&turned).chain(policies(others)).chain(&axioms).collect::<Vec<_>>();
             if self.instance(solvers, action, antecedent).await?.is_some() {
                 return Ok(true);

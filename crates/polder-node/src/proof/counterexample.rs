@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cedar_policy::{Entity, EntityUid, EvalResult, Record};
+use cedar_policy::{EntityUid, EvalResult};
 use cedar_policy_symcc::Env;
-use polder_core::facts::{Claim as FactClaim, Evidence, Owner};
 use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
-use polder_core::labels::{Action, Closed, Country};
+use polder_core::labels::{Action, Closed as _};
 use polder_core::placement::{Outcome, decide, refusals};
 use polder_core::policy::{Layer, LayerKind, PolicySchema};
-use polder_core::world::{FactText, FactoryText, PolicyText, World, WorldRequest};
+use polder_core::world::{FactoryText, PolicyText, World, WorldRequest};
 
+use super::facts::{self, closed, members};
 use super::{Claim, Goal, LABELS, NamedPolicy};
 
 /// What becomes of an exception when it is decided again.
@@ -86,13 +86,19 @@ impl Replay {
         if decision.outcome != Outcome::Placed {
             return Err(format!("it is refused by `{}`", causes.join("`, `")));
         }
-        let (Some((other, refuses)), Some(factory)) = (&self.other, snapshot.factories.first()) else { return Ok(()) };
-        let refused = !refusals(other, &factory.column, &request, &self.schema).is_empty();
+        let (Some((other, refuses)), Some(ground)) = (&self.other, snapshot.basis.grounds.first()) else {
+            return Ok(());
+        };
+        let refused = !refusals(other, &ground.column, &request, &self.schema).is_empty();
         if refused == *refuses { Ok(()) } else { Err("it meets what is claimed".to_owned()) }
     }
 
     /// Leaves out what the exception does not need.
     fn shrink(&self, request: &mut WorldRequest, expected: Expected) {
+        self.attempt(request, expected, |smaller| smaller.model = None);
+        self.attempt(request, expected, |smaller| {
+            smaller.world.factories.iter_mut().for_each(|factory| factory.vendor_share_percent = 0);
+        });
         self.attempt(request, expected, |smaller| smaller.countries = None);
         self.attempt(request, expected, |smaller| smaller.language = None);
         // From the end, so that what was looked at keeps its place.
@@ -129,7 +135,24 @@ impl Replay {
         // One policy is the owner's; of several the first is the baseline and the third are the factory's terms.
         let (baseline, owner) = if second.is_some() { (first, second) } else { (None, first) };
         let entity = env.entities.get(factory).ok_or("the factory has no attributes")?;
-        let factory = FactoryText { name: node(factory)?, facts: facts(entity)?, terms };
+        // The solver's model may have a name that is none here; then the one below stands for it.
+        let model = context.get("model").map(|model| match &model {
+            EvalResult::EntityUid(uid) => (env.entities.get(uid), ModelId::parse(uid.id().unescaped())),
+            _ => (None, ModelId::parse("")),
+        });
+        let (of_model, model) = match model {
+            Some((entity, name)) => {
+                let name = name.or_else(|_| ModelId::parse("model")).map_err(|e| e.to_string())?;
+                (entity, Some(name))
+            }
+            None => (None, None),
+        };
+        let mut described = facts::of_factory(entity, &self.schema, action, model.is_some())?;
+        if let (Some(entity), Some(model)) = (of_model, &model) {
+            described.extend(facts::of_model(entity, model)?);
+        }
+        let vendor_share_percent = facts::usage(entity);
+        let factory = FactoryText { name: node(factory)?, facts: described, vendor_share_percent, terms };
         // Names that the solver makes up are seldom names here; the ones below stand for any.
         Ok(WorldRequest {
             about: Some(self.about.clone()),
@@ -138,7 +161,7 @@ impl Replay {
             project: ProjectId::parse(&text("project"))
                 .or_else(|_| ProjectId::parse("project"))
                 .map_err(|e| e.to_string())?,
-            model: ModelId::parse(&text("model")).or_else(|_| ModelId::parse("model")).map_err(|e| e.to_string())?,
+            model,
             class: context.get("class").and_then(|value| closed(&value)).ok_or("no class")?,
             purposes: BTreeSet::from([purpose]),
             countries: context.get("countries").map(|value| members(&value)),
@@ -159,91 +182,4 @@ fn file_name(name: &str) -> String {
 
 fn node(uid: &EntityUid) -> Result<NodeId, String> {
     NodeId::parse(uid.id().unescaped()).or_else(|_| NodeId::parse("factory")).map_err(|e| e.to_string())
-}
-
-/// The value of a closed list that an entity names.
-fn closed<T: Closed>(value: &EvalResult) -> Option<T> {
-    match value {
-        EvalResult::EntityUid(uid) => T::parse(uid.id().unescaped()).ok(),
-        _ => None,
-    }
-}
-
-fn members<T: Closed>(value: &EvalResult) -> BTreeSet<T> {
-    match value {
-        EvalResult::Set(set) => set.iter().filter_map(closed).collect(),
-        _ => BTreeSet::new(),
-    }
-}
-
-fn record(entity: &Entity, attribute: &str) -> Option<Record> {
-    match entity.attr(attribute) {
-        Some(Ok(EvalResult::Record(record))) => Some(record),
-        _ => None,
-    }
-}
-
-fn set_in<T: Closed>(record: &Record, field: &str) -> BTreeSet<T> {
-    record.get(field).map(members).unwrap_or_default()
-}
-
-/// The strongest class that an attribute satisfies.
-fn evidence(record: &Record) -> Evidence {
-    set_in::<Evidence>(record, "evidence").into_iter().max().unwrap_or(Evidence::C)
-}
-
-/// Facts that give a factory its attributes.
-fn facts(entity: &Entity) -> Result<Vec<FactText>, String> {
-    let mut facts = Vec::new();
-    let country =
-        |record: &Record| record.get("country").and_then(closed::<Country>).ok_or("a place without a country");
-    if let Some(site) = record(entity, "site") {
-        let claim = FactClaim::Site { country: country(&site)?, city: "Somewhere".to_owned() };
-        facts.push(FactText { claim, evidence: evidence(&site) });
-    }
-    if let Some(operator) = record(entity, "operator") {
-        let home = country(&operator)?;
-        let claim = FactClaim::Operator { name: "Operator".to_owned(), country: home };
-        facts.push(FactText { claim, evidence: evidence(&operator) });
-        if let Some(control) = record(entity, "control") {
-            let above = set_in::<Country>(&control, "countries").into_iter().filter(|one| *one != home);
-            let owner = |country| Owner { name: "Owner".to_owned(), country, share_ppm: 1_000_000 };
-            let claim = FactClaim::Control { owners: above.map(owner).collect() };
-            facts.push(FactText { claim, evidence: evidence(&control) });
-        }
-    }
-    chips(entity, &mut facts)?;
-    graded(entity, "certifications", |scheme| FactClaim::Certification { scheme }, &mut facts);
-    graded(entity, "clearances", |country| FactClaim::Clearance { country }, &mut facts);
-    Ok(facts)
-}
-
-/// One fact for each vendor, with the origins dealt out among them.
-fn chips(entity: &Entity, facts: &mut Vec<FactText>) -> Result<(), String> {
-    let Some(chips) = record(entity, "chips") else { return Ok(()) };
-    let (vendors, origins) = (set_in(&chips, "vendors"), set_in::<Country>(&chips, "origins"));
-    if vendors.len() < origins.len() {
-        return Err("chips of fewer vendors than origins".to_owned());
-    }
-    let last = *origins.last().ok_or("chips without an origin")?;
-    let dealt = origins.into_iter().chain(std::iter::repeat(last));
-    for (vendor, origin) in vendors.into_iter().zip(dealt) {
-        let claim = FactClaim::Chip { vendor, origin, accelerators: 8 };
-        facts.push(FactText { claim, evidence: evidence(&chips) });
-    }
-    Ok(())
-}
-
-/// One fact for each member, at the strongest class at which it stands.
-fn graded<T: Closed>(entity: &Entity, attribute: &str, claim: impl Fn(T) -> FactClaim, facts: &mut Vec<FactText>) {
-    let Some(grades) = record(entity, attribute) else { return };
-    let (attested, measured) = (set_in::<T>(&grades, "attested"), set_in::<T>(&grades, "measured"));
-    for one in set_in::<T>(&grades, "declared") {
-        let evidence = match (measured.contains(&one), attested.contains(&one)) {
-            (true, _) => Evidence::A,
-            (_, true) => Evidence::B,
-            _ => Evidence::C,
-        };
-        facts.push(FactText { claim: claim(one), evidence });
-    }
 }

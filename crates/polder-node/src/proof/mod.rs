@@ -15,6 +15,7 @@ use serde::Serialize;
 mod answer;
 mod claim;
 mod counterexample;
+mod facts;
 mod parts;
 mod shipped;
 mod solver;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use cedar_policy::{ActionConstraint, Effect, Policy, PolicyId, PolicySet};
 use polder_core::labels::{Action, Closed as _};
-use polder_core::policy::{Layer, axioms_about, paths};
+use polder_core::policy::{Layer, PolicySchema, axioms_about, paths};
 use serde_json::{Value, json};
 
 /// One policy of a layer, its scope's action taken out.
@@ -116,12 +116,12 @@ pub(super) fn turned(part: &Part) -> Result<Policy, String> {
 }
 
 /// The axioms about what is read, as forbids: where an axiom does not hold, nothing is permitted.
-pub(super) fn axioms(reads: &BTreeSet<String>) -> Result<Vec<Policy>, String> {
+pub(super) fn axioms(reads: &BTreeSet<String>, schema: &PolicySchema) -> Result<Vec<Policy>, String> {
     let forbid = |axiom: polder_core::policy::Axiom| {
         let text = format!("forbid (principal, action, resource) unless {{ {} }};", axiom.holds);
         Policy::parse(Some(PolicyId::new(format!("axiom/{}", axiom.id))), text).map_err(|e| e.to_string())
     };
-    axioms_about(reads).into_iter().map(forbid).collect()
+    axioms_about(reads, schema).into_iter().map(forbid).collect()
 }
 
 /// One set of several policies.

@@ -11,8 +11,10 @@ use polder_core::facts::{Passport, Profile, SignedFact, TrustedIssuer, believe, 
 use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::keys::NodeCard;
 use polder_core::labels::{Action, Asked, Closed, LabelError};
-use polder_core::placement::{self, Decision, Inputs, NO_CAPACITY, Snapshot, UNREACHABLE, Verdict, decide};
-use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema};
+use polder_core::placement::{
+    self, Basis, Decision, Ground, Inputs, NO_CAPACITY, Snapshot, UNREACHABLE, Verdict, decide,
+};
+use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::receipt::Receipt;
 use polder_core::request::Request;
 use polder_core::statement::v1::{DecisionStatement, ExecutionOutcome, ExecutionStatement, Statement};
@@ -64,7 +66,7 @@ impl<'f> World<'f> {
         for id in homes.chain(passports.keys()) {
             nodes.insert(id.clone(), Node::new(id).map_err(|e| e.to_string())?);
         }
-        let schema = PolicySchema::new()?;
+        let schema = PolicySchema::shipped()?;
         let baseline = layer(LayerKind::Baseline, &federation.baseline, &schema)?;
         let labels = Layer::parse(LayerKind::Labels, "labels.cedar", LABELS_POLICY, &schema);
         Ok(Self {
@@ -115,7 +117,7 @@ impl<'f> World<'f> {
         let mut ended = 0;
         for signed in self.passports.get_mut(&id).into_iter().flatten() {
             let meant = issuer.is_none_or(|issuer| signed.fact.issuer.as_str() == issuer);
-            let holds = meant && signed.fact.until_ms > self.now_ms && signed.fact.claim.kind() == kind;
+            let holds = meant && signed.fact.until_ms > self.now_ms && signed.fact.claim.kind().attribute() == kind;
             let key = keys.issuers.get(&signed.fact.issuer).or_else(|| keys.factories.get(&id));
             if let Some(key) = key.filter(|_| holds) {
                 let fact = polder_core::facts::Fact { until_ms: self.now_ms, ..signed.fact.clone() };
@@ -145,7 +147,7 @@ impl<'f> World<'f> {
             action,
             tenant: tenant.id.clone(),
             project: project.id.clone(),
-            model,
+            model: Some(model),
             labels,
         }))
     }
@@ -195,28 +197,25 @@ impl<'f> World<'f> {
     }
 
     fn snapshot(&self, tenant: &Tenant, trust: &[TrustedIssuer]) -> Result<Snapshot, String> {
-        let mut factories = Vec::new();
-        let mut roots = BTreeMap::new();
+        let mut known = Vec::new();
         for factory in &self.federation.factories {
-            let known = self.known(factory, trust)?;
-            roots.insert(factory.id.clone(), known.passport);
-            factories.push(known);
+            known.push(self.known(factory, trust)?);
         }
-        factories.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(Snapshot {
-            at_ms: self.now_ms,
+        known.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        let (grounds, factories): (Vec<Ground>, Vec<placement::Factory>) = known.into_iter().unzip();
+        let roots = grounds.iter().map(|ground| (ground.id.clone(), ground.passport)).collect();
+        let basis = Basis {
             schema: self.schema.clone(),
             baseline: self.baseline.clone(),
             owner: layer(LayerKind::Owner, &tenant.policy, &self.schema)?,
             labels: self.labels.clone(),
-            facts_root: facts_root(&roots),
-            weights: tenant.weights,
-            factories,
-        })
+            grounds,
+        };
+        Ok(Snapshot::new(self.now_ms, Arc::new(basis), facts_root(&roots), tenant.weights, factories))
     }
 
     /// What a home knows of one factory now.
-    fn known(&self, factory: &Factory, trust: &[TrustedIssuer]) -> Result<placement::Factory, String> {
+    fn known(&self, factory: &Factory, trust: &[TrustedIssuer]) -> Result<(Ground, placement::Factory), String> {
         let passport = self.passport(&factory.id);
         let authority = authority_of(&factory.id).verifying_key().to_bytes();
         let profile = Profile::at(&believe(&factory.id, passport, &authority, trust), self.now_ms);
@@ -228,20 +227,20 @@ impl<'f> World<'f> {
             unavailable.push(Cause::built_in(LayerKind::Availability, NO_CAPACITY, "every place is taken"));
         }
         let actions =
-            |model: &ModelId| Action::all().into_iter().map(|action| (model.clone(), action)).collect::<Vec<_>>();
-        Ok(placement::Factory {
+            |model: &ModelId| Action::all().into_iter().map(|action| (action, Some(model.clone()))).collect::<Vec<_>>();
+        let ground = Ground {
             id: factory.id.clone(),
-            column: Arc::new(Column::new(&factory.id, profile, &self.schema)?),
+            column: Arc::new(Column::new(&factory.id, profile, Usage::default(), &self.schema)?),
             passport: passport_root(passport).map_err(|e| e.to_string())?,
             terms: layer(LayerKind::Terms, &factory.terms, &self.schema)?,
-            unavailable,
-            models: factory.models.iter().flat_map(actions).collect(),
-            inputs: Inputs {
-                price_microeur_per_mtok: factory.price_microeur_per_mtok,
-                load_ppm: if self.full.contains(&factory.id) { 1_000_000 } else { 0 },
-                rtt_us: 0,
-            },
-        })
+            offers: Arc::new(factory.models.iter().flat_map(actions).collect()),
+        };
+        let inputs = Inputs {
+            price_microeur_per_mtok: factory.price_microeur_per_mtok,
+            load_ppm: if self.full.contains(&factory.id) { 1_000_000 } else { 0 },
+            ..Inputs::default()
+        };
+        Ok((ground, placement::Factory { unavailable, inputs }))
     }
 
     fn records(&self, tenant: &Tenant, trust: Vec<TrustedIssuer>) -> Records {
@@ -255,6 +254,7 @@ impl<'f> World<'f> {
             owner: tenant.policy.text.clone(),
             factories: self.federation.factories.iter().map(|one| (one.id.clone(), record(one))).collect(),
             trust,
+            frameworks: self.schema.frameworks().to_vec(),
         }
     }
 

@@ -67,7 +67,7 @@ fn decide_here(file: &Path, text: &str) -> Result<Value, Failure> {
     let asked: WorldRequest = serde_json::from_str(text).map_err(|e| {
         wrong(e.to_string()).hint("docs/formats.md says how a request with a world is written").exit(Exit::Usage)
     })?;
-    let schema = Arc::new(PolicySchema::new().map_err(Failure::new)?);
+    let schema = Arc::new(PolicySchema::shipped().map_err(Failure::new)?);
     let folder = file.parent().unwrap_or(Path::new(""));
     let read = |name: &str| super::policy::read(&folder.join(name)).map_err(|failure| failure.message().to_owned());
     let snapshot = asked.snapshot(&schema, &read).map_err(|error| match error {

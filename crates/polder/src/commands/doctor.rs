@@ -121,7 +121,7 @@ async fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
         findings.push(port("listen", config.listen));
         findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
     }
-    let schema = PolicySchema::new().map_err(Failure::new)?;
+    let schema = PolicySchema::shipped().map_err(Failure::new)?;
     if let Some(home) = &config.home {
         findings.push(policy("policy", LayerKind::Owner, &home.policy, &schema));
         findings.push(policy("baseline", LayerKind::Baseline, &home.baseline, &schema));

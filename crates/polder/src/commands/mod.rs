@@ -6,6 +6,7 @@ pub mod decide;
 pub mod demo;
 pub mod doctor;
 pub mod factories;
+pub mod facts;
 pub mod framework;
 pub mod kill;
 pub mod policy;

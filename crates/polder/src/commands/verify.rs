@@ -86,10 +86,10 @@ fn says(report: &receipt::Report) -> String {
     let Statement::Decision(decision) = &report.receipt.decision.statement else { return String::new() };
     let request = &decision.request;
     let head = format!(
-        "`{}` decided for tenant `{}`, model `{}`, class `{}`",
+        "`{}` decided for tenant `{}`, {}, class `{}`",
         decision.home,
         request.tenant,
-        request.model,
+        request.model.as_ref().map_or_else(|| "no model".to_owned(), |model| format!("model `{model}`")),
         polder_core::labels::Closed::as_str(&request.labels.class)
     );
     match report.receipt.execution.as_ref().map(|half| &half.statement) {

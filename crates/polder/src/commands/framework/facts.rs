@@ -64,8 +64,12 @@ impl FactSource {
 fn believed(passport: &Passport, factory: &NodeId, trusted: Option<Vec<TrustedIssuer>>, now_ms: u64) -> Profile {
     let anyone = trusted.is_none();
     let declared = passport.iter().filter(|one| anyone || one.fact.issuer.as_str() == factory.as_str());
-    let declared =
-        declared.map(|one| TrustedIssuer { issuer: one.fact.issuer.clone(), key: one.key, at_most: Evidence::C });
+    let declared = declared.map(|one| TrustedIssuer {
+        issuer: one.fact.issuer.clone(),
+        key: one.key,
+        at_most: Evidence::C,
+        kinds: None,
+    });
     let issuers: Vec<TrustedIssuer> = trusted.into_iter().flatten().chain(declared).collect();
     // No key is the factory's own here: its facts count by the list above.
     let held = believe(factory, passport, &[0; 32], &issuers);

@@ -48,7 +48,7 @@ enum Task {
 
 /// Runs the task; exit code 1 where a file does not hold.
 pub async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let schema = PolicySchema::new().map_err(Failure::new)?;
+    let schema = PolicySchema::shipped().map_err(Failure::new)?;
     match &arguments.task {
         Task::Schema => {
             match output {
@@ -68,6 +68,7 @@ fn check(files: &[PathBuf], schema: &PolicySchema, output: Output) -> Result<Exi
         let text = read(file)?;
         let name = file.display().to_string();
         let parsed = Layer::parse(LayerKind::Owner, &name, &text, schema);
+        let parsed = parsed.and_then(|layer| layer.hazard().map_or(Ok(layer), Err));
         well &= parsed.is_ok();
         match (&parsed, output) {
             (Ok(layer), Output::Table) => render::line(&format!("{name}: holds, {}", rules(layer.rules().count())))?,

@@ -1,0 +1,159 @@
+//! A row: what the policies say of one request at every factory. The only place that asks Cedar for a decision.
+//!
+//! A row holds a bit for each factory and, for each no, which rules said it: enough to write every cause again without
+//! asking anew. Load, price and reachability are absent: they change faster than any policy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::bits::Bits;
+use super::{ACTION_NOT_OFFERED, Basis, Ground, MODEL_NOT_SERVED};
+use crate::labels::Closed as _;
+use crate::policy::{Case, Cause, Layer, LayerKind};
+use crate::request::Request;
+
+/// What the policies say of one request at every factory of a basis.
+#[derive(Debug, Clone)]
+pub struct Row {
+    basis: Arc<Basis>,
+    request: Request,
+    cases: Arc<[Case]>,
+    admitted: Bits,
+    nos: Box<[No]>,
+}
+
+/// Why one factory is refused; empty where it is not.
+#[derive(Debug, Clone, Default)]
+struct No {
+    /// Layer and rule by their places.
+    rules: Box<[(u8, u16)]>,
+    /// What no rule says: evaluation errors, no permit, nothing offered.
+    others: Box<[Cause]>,
+}
+
+impl Row {
+    /// Asks every layer about every factory.
+    pub fn new(basis: &Arc<Basis>, request: &Request) -> Self {
+        let cases = cases(request);
+        let nos = basis.grounds.iter().map(|ground| ask(basis, ground, &cases, request)).collect();
+        Self::of(basis, request, cases.into(), nos)
+    }
+
+    /// The same request on another basis: only where the layers or a factory's column, terms or offers differ are they
+    /// asked again.
+    pub fn renew(&self, basis: &Arc<Basis>) -> Self {
+        if Arc::ptr_eq(&self.basis, basis) {
+            return self.clone();
+        }
+        if !self.basis.same_layers(basis) {
+            return Self::new(basis, &self.request);
+        }
+        let known = |ground: &Ground| {
+            let place = self.basis.grounds.binary_search_by(|one| one.id.cmp(&ground.id)).ok()?;
+            self.basis.grounds.get(place).filter(|before| before.same(ground))?;
+            self.nos.get(place).cloned()
+        };
+        let no = |ground: &Ground| known(ground).unwrap_or_else(|| ask(basis, ground, &self.cases, &self.request));
+        let nos = basis.grounds.iter().map(no).collect();
+        Self::of(basis, &self.request, Arc::clone(&self.cases), nos)
+    }
+
+    fn of(basis: &Arc<Basis>, request: &Request, cases: Arc<[Case]>, nos: Box<[No]>) -> Self {
+        let mut admitted = Bits::none(nos.len());
+        for (place, no) in nos.iter().enumerate() {
+            if no.rules.is_empty() && no.others.is_empty() {
+                admitted.insert(place);
+            }
+        }
+        Self { basis: Arc::clone(basis), request: request.clone(), cases, admitted, nos }
+    }
+
+    /// Whether it was made on this basis for this request.
+    pub(super) fn is_for(&self, basis: &Arc<Basis>, request: &Request) -> bool {
+        Arc::ptr_eq(&self.basis, basis) && self.request == *request
+    }
+
+    /// The factories that every layer permits and that offer what is asked for.
+    pub fn admitted(&self) -> &Bits {
+        &self.admitted
+    }
+
+    /// The request that they were asked about.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The basis on which the layers were asked.
+    pub fn basis(&self) -> &Arc<Basis> {
+        &self.basis
+    }
+
+    /// Every reason that policies and offers give against a factory.
+    pub(super) fn causes(&self, place: usize) -> BTreeSet<Cause> {
+        let (Some(no), Some(ground)) = (self.nos.get(place), self.basis.grounds.get(place)) else {
+            return BTreeSet::new();
+        };
+        let layers = self.basis.layers(ground);
+        let mut causes: BTreeSet<Cause> = no.others.iter().cloned().collect();
+        for (layer, rule) in &no.rules {
+            let layer = layers.get(usize::from(*layer));
+            // A rule reads the same of a factory whatever the purpose.
+            let cause =
+                layer.zip(self.cases.first()).and_then(|(layer, case)| layer.cause(*rule, &ground.column, case));
+            causes.extend(cause);
+        }
+        causes
+    }
+
+    /// About how much memory the row takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let no = |no: &No| {
+            no.rules.len() * size_of::<(u8, u16)>() + no.others.len() * (size_of::<Cause>() + 128) + size_of::<No>()
+        };
+        self.nos.iter().map(no).sum::<usize>() + self.admitted.words().len() * 8 + size_of::<Self>() + 256
+    }
+}
+
+/// A request is asked about once for each purpose it may have; all must be permitted.
+pub(super) fn cases(request: &Request) -> Vec<Case> {
+    let case = |purpose| Case {
+        action: request.action,
+        tenant: request.tenant.clone(),
+        project: request.project.clone(),
+        model: request.model.clone(),
+        class: request.labels.class,
+        purpose,
+        countries: request.labels.countries.clone(),
+        language: request.labels.language,
+    };
+    request.labels.purposes.iter().copied().map(case).collect()
+}
+
+fn ask(basis: &Basis, ground: &Ground, cases: &[Case], request: &Request) -> No {
+    let (mut rules, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for (number, layer) in (0..).zip(basis.layers(ground)) {
+        if cases.is_empty() {
+            others.insert(no_purpose(layer));
+        }
+        for case in cases {
+            let refusal = layer.ask(&ground.column, case, &basis.schema);
+            rules.extend(refusal.rules.into_iter().map(|rule| (number, rule)));
+            others.extend(refusal.others);
+        }
+    }
+    if !ground.offers.contains(&(request.action, request.model.clone())) {
+        others.insert(not_offered(request));
+    }
+    No { rules: rules.into_iter().collect(), others: others.into_iter().collect() }
+}
+
+pub(super) fn no_purpose(layer: &Layer) -> Cause {
+    Cause::built_in(layer.kind(), "no-purpose", "no rule can be asked without a purpose")
+}
+
+fn not_offered(request: &Request) -> Cause {
+    let with = if request.model.is_some() { " with this model" } else { "" };
+    let reason = format!("the factory does not offer `{}`{with}", request.action.as_str());
+    let rule = if request.model.is_some() { MODEL_NOT_SERVED } else { ACTION_NOT_OFFERED };
+    Cause::built_in(LayerKind::Availability, rule, reason)
+}
