@@ -93,7 +93,8 @@ fn there_are_enough_claims_and_the_list_is_the_folder() {
     }
 }
 
-/// How long each takes is printed and not judged: on a machine that builds beside it, the clock measures the builds.
+/// How long each takes is printed and not judged here: the clock of a shared machine fails at random. Two claims about redundant
+/// rules take more than a second of processor time with cvc5 1.0.3.
 #[test]
 fn every_shipped_claim_is_proven() {
     let Some(solver) = solver("proof_shipped_claims") else { return };
