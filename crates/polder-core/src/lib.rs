@@ -22,6 +22,7 @@ pub mod request;
 pub mod statement;
 pub mod ticket;
 pub mod usage;
+pub mod world;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,22 @@
 //! The refusal object: one shape in the 403 body, in `why` and in the demo's JSON (`docs/formats.md`).
 
-use polder_core::placement::{Change, Outcome, Relaxation, UNREACHABLE, Verdict};
+use polder_core::placement::{Change, Decision, Outcome, Relaxation, UNREACHABLE, Verdict};
 use polder_core::policy::{LayerKind, NOT_PERMITTED};
+use polder_core::request::Request;
 use polder_core::statement::v1::DecisionStatement;
 use serde_json::{Value, json};
+
+/// A decision as `polder decide` prints it: every verdict, and what became of the request.
+pub fn answer(request: &Request, decision: &Decision) -> Value {
+    json!({
+        "request": request,
+        "outcome": decision.outcome,
+        "factory": decision.factory,
+        "refusals": refusals(&decision.verdicts),
+        "nearest": nearest(&decision.nearest),
+        "verdicts": decision.verdicts,
+    })
+}
 
 /// One entry for each factory and rule that says no: `factory`, `layer`, `rule`, `reason`, and, where a policy says it, `clause` and `facts`.
 pub fn refusals(verdicts: &[Verdict]) -> Value {

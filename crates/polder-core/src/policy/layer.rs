@@ -144,6 +144,11 @@ impl Layer {
         &self.set
     }
 
+    /// The policies as Cedar holds them.
+    pub fn policies(&self) -> &PolicySet {
+        &self.set
+    }
+
     /// Why this layer refuses a case at a factory; nothing where it permits.
     pub fn refusals(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Vec<Cause> {
         let Refusal { rules, others } = self.ask(column, case, schema);

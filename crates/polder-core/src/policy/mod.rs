@@ -8,13 +8,17 @@
 use serde::{Deserialize, Serialize};
 
 mod attributes;
+mod axioms;
 mod column;
 mod hazards;
 mod layer;
+mod narrower;
 mod schema;
 
+pub use axioms::{Axiom, axioms, axioms_about, paths};
 pub use column::{Case, Column, Usage, touches};
 pub use layer::{Layer, PolicyError, Refusal, Rule};
+pub use narrower::is_only_narrower;
 pub use schema::{NUMBERS, PolicySchema, SEALS};
 
 /// Whose rules a layer holds.
