@@ -185,12 +185,16 @@ fn hash(request: &Request) -> u64 {
 
 #[inline]
 fn text(hash: u64, text: &str) -> u64 {
-    let mut chunks = text.as_bytes().chunks_exact(8);
-    let mut hash = mix(hash, text.len() as u64);
-    for chunk in &mut chunks {
-        hash = mix(hash, chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    let (mut hash, mut rest) = (mix(hash, text.len() as u64), text.as_bytes());
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        hash = mix(hash, u64::from_le_bytes(*word));
+        rest = after;
     }
-    mix(hash, chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    mix(hash, u64::from_le_bytes(last))
 }
 
 /// One step of FxHash as rustc uses it: rotate, add in, multiply.

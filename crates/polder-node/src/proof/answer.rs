@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use cedar_policy::{Authorizer, Decision, Policy, RequestEnv};
 use cedar_policy_symcc::err::Error as SymccError;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicySet, Env};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use polder_core::labels::{Action, Closed as _};
 use polder_core::policy::{LABELS_POLICY, PolicySchema};
 use polder_core::world::WorldRequest;
@@ -19,6 +20,9 @@ use super::counterexample::{Expected, Replay};
 use super::parts::{self, Part, Parts};
 use super::solver::Running;
 use super::{Claim, Cvc5, Goal, LABELS, NamedPolicy, Prover, Verdict};
+
+/// How many rules are asked about at once.
+const SIDE_BY_SIDE: usize = 4;
 
 type Compiler = CedarSymCompiler<Running>;
 
@@ -136,7 +140,7 @@ impl Question {
     /// Asks the solver.
     pub async fn ask(&self, solver: &Cvc5) -> Result<Answer, String> {
         let asked = match Solvers::start(solver) {
-            Ok(mut solvers) => self.ask_of(&mut solvers).await,
+            Ok(mut solvers) => self.ask_of(solver, &mut solvers).await,
             Err(stop) => Err(stop),
         };
         match asked {
@@ -146,7 +150,7 @@ impl Question {
         }
     }
 
-    async fn ask_of(&self, solvers: &mut Solvers) -> Result<Answer, Stop> {
+    async fn ask_of(&self, solver: &Cvc5, solvers: &mut Solvers) -> Result<Answer, Stop> {
         let all: Vec<&(String, Parts)> = self.layers.iter().collect();
         match (&self.goal, &self.other) {
             (Goal::NoWiderThan(name), Some(bound)) => {
@@ -168,7 +172,7 @@ impl Question {
                 }
                 Ok(Answer::of(Verdict::Proven))
             }
-            (goal, None) => self.idle_rules(solvers, *goal == Goal::NoRedundantRule).await,
+            (goal, None) => self.idle_rules(solver, *goal == Goal::NoRedundantRule).await,
         }
     }
 
@@ -230,16 +234,20 @@ impl Question {
         Ok(None)
     }
 
-    /// The rules that never forbid anything; with `alone`, those that never forbid anything that nothing else forbids.
-    async fn idle_rules(&self, solvers: &mut Solvers, alone: bool) -> Result<Answer, Stop> {
-        let mut rules = Vec::new();
-        for (name, parts) in &self.layers {
-            for part in &parts.forbids {
-                if !self.acts(solvers, parts, part, alone).await? {
-                    rules.push(format!("{name}: {}", part.rule));
-                }
-            }
-            for part in parts.permits.iter().filter(|_| alone) {
+    /// The rules that never forbid anything; with `alone`, those that never forbid anything that nothing else forbids. Each
+    /// rule is a question of its own, so several solvers ask side by side.
+    async fn idle_rules(&self, solver: &Cvc5, alone: bool) -> Result<Answer, Stop> {
+        let each =
+            self.layers.iter().flat_map(|(name, parts)| parts.forbids.iter().map(move |part| (name, parts, part)));
+        let idle = each.map(|(name, parts, part)| async move {
+            let mut solvers = Solvers::start(solver)?;
+            let acts = self.acts(&mut solvers, parts, part, alone).await?;
+            Ok::<_, Stop>((!acts).then(|| format!("{name}: {}", part.rule)))
+        });
+        let found: Vec<Option<String>> = futures_util::stream::iter(idle).buffered(SIDE_BY_SIDE).try_collect().await?;
+        let mut rules: Vec<String> = found.into_iter().flatten().collect();
+        for (name, parts) in self.layers.iter().filter(|_| alone) {
+            for part in &parts.permits {
                 let others = parts.permits.iter().filter(|other| other.policy.id() != part.policy.id());
                 let covered: BTreeSet<Action> = others.flat_map(|other| other.actions.iter().copied()).collect();
                 if part.actions.is_subset(&covered) {
