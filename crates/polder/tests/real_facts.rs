@@ -49,7 +49,8 @@ fn facts_are_signed_taken_in_and_shown_with_their_standing() {
     let files = ["site.json", "operator.json", "stranger.json", "later.json"];
     let taken = facts(path, &[&["import"], &files[..], &["--into", "passport.json", "-o", "json"]].concat());
     assert_eq!((taken.code, &taken.json()["taken"]), (0, &json!(4)), "{taken:?}");
-    let trust = json!([{"issuer": "register", "key": register[0]["key"], "at_most": "B", "kinds": ["site", "personnel"]}]);
+    let trust =
+        json!([{"issuer": "register", "key": register[0]["key"], "at_most": "B", "kinds": ["site", "personnel"]}]);
     std::fs::write(path.join("trust.json"), trust.to_string()).unwrap();
     let with_trust = ["--trust", "trust.json"];
     let standing = shown(path, &with_trust);
@@ -59,7 +60,8 @@ fn facts_are_signed_taken_in_and_shown_with_their_standing() {
         ("clearances/FR", None, Some("its issuer and key are not among those trusted")),
         ("personnel", None, Some("it does not hold yet")),
     ];
-    let expected = expected.map(|(slot, counts, why)| (slot.to_owned(), counts.map(str::to_owned), why.map(str::to_owned)));
+    let expected =
+        expected.map(|(slot, counts, why)| (slot.to_owned(), counts.map(str::to_owned), why.map(str::to_owned)));
     assert_eq!(standing, expected);
     // The factory's own word, under its own key, contradicts the register: then neither counts.
     let own_key = own[0]["key"].as_str().unwrap();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Snapshot;
 use super::bits::Bits;
 use super::row::Row;
-use crate::labels::Labels;
+use crate::labels::{Labels, Purpose};
 use crate::request::Request;
 
 /// Most label tuples that a tenant's memo holds.
@@ -20,18 +20,21 @@ pub const ROWS_MAX: usize = 4_096;
 pub const BYTES_MAX: usize = 64 << 20;
 /// Slots of the table; twice the rows, so that a search ends soon. A power of two.
 const SLOTS: usize = ROWS_MAX * 2;
+/// A slot that no row stands for.
+const EMPTY: u16 = u16::MAX;
 
 /// The rows of one tenant.
 #[derive(Debug, Default)]
 pub struct Memo {
-    slots: Vec<Option<Entry>>,
-    rows: usize,
+    /// The places of entries, by hash; small, so that a look stays in the processor's cache.
+    slots: Vec<u16>,
+    entries: Vec<Entry>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    hash: u64,
+    key: Key,
     request: Request,
     row: Arc<Row>,
     bytes: usize,
@@ -51,7 +54,7 @@ impl Memo {
     /// The row of a request, where there is one for this very basis.
     #[inline]
     pub fn row(&self, snapshot: &Snapshot, request: &Request) -> Option<&Arc<Row>> {
-        let entry = self.find(hash(request), request)?;
+        let entry = self.find(Key::of(request), request)?;
         if !Arc::ptr_eq(entry.row.basis(), &snapshot.basis) {
             return None;
         }
@@ -64,7 +67,7 @@ impl Memo {
 
     /// The row of a request on whatever basis: a start for a new one.
     pub fn stale(&self, request: &Request) -> Option<&Arc<Row>> {
-        self.find(hash(request), request).map(|entry| &entry.row)
+        self.find(Key::of(request), request).map(|entry| &entry.row)
     }
 
     /// Decides on a hit: the best factory that is admitted and open, and all that are admitted.
@@ -77,35 +80,48 @@ impl Memo {
     /// Keeps a row, in the place of the one for the same request.
     pub fn keep(&mut self, row: Arc<Row>) {
         let request = row.request().clone();
-        let (hash, bytes) = (hash(&request), row.bytes());
-        if self.slots.is_empty() {
-            self.slots.resize_with(SLOTS, || None);
-        }
-        let known = self.find(hash, &request).map_or(0, |entry| entry.bytes);
-        if self.rows >= ROWS_MAX || self.bytes.saturating_sub(known).saturating_add(bytes) > BYTES_MAX {
+        let (key, bytes) = (Key::of(&request), row.bytes());
+        let known = self.find(key, &request).map_or(0, |entry| entry.bytes);
+        if self.entries.len() >= ROWS_MAX || self.bytes.saturating_sub(known).saturating_add(bytes) > BYTES_MAX {
             self.sweep();
         }
-        if bytes > BYTES_MAX || self.rows >= ROWS_MAX {
-            return;
+        if bytes <= BYTES_MAX {
+            self.place(Entry { key, request, row, bytes, used: AtomicBool::new(true) });
         }
-        let Some(place) = self.place_of(hash, &request) else { return };
-        let Some(slot) = self.slots.get_mut(place) else { return };
-        match slot {
-            Some(before) => self.bytes = self.bytes.saturating_sub(before.bytes),
-            None => self.rows += 1,
+    }
+
+    fn place(&mut self, entry: Entry) {
+        if self.slots.is_empty() {
+            self.slots.resize(SLOTS, EMPTY);
         }
-        self.bytes = self.bytes.saturating_add(bytes);
-        *slot = Some(Entry { hash, request, row, bytes, used: AtomicBool::new(true) });
+        let mut at = entry.key.start();
+        while let Some(slot) = self.slots.get_mut(at) {
+            match self.entries.get_mut(usize::from(*slot)) {
+                Some(before) if before.is_of(entry.key, &entry.request) => {
+                    self.bytes = self.bytes.saturating_sub(before.bytes).saturating_add(entry.bytes);
+                    *before = entry;
+                    return;
+                }
+                Some(_) => at = (at + 1) % SLOTS,
+                None => {
+                    let Ok(place) = u16::try_from(self.entries.len()) else { return };
+                    *slot = place;
+                    self.bytes = self.bytes.saturating_add(entry.bytes);
+                    self.entries.push(entry);
+                    return;
+                }
+            }
+        }
     }
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.rows
+        self.entries.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.entries.is_empty()
     }
 
     /// About how much memory the rows take, in bytes.
@@ -114,73 +130,84 @@ impl Memo {
     }
 
     #[inline]
-    fn find(&self, hash: u64, request: &Request) -> Option<&Entry> {
-        let mut place = start(hash);
-        while let Some(Some(entry)) = self.slots.get(place) {
-            if entry.hash == hash && entry.request == *request {
+    fn find(&self, key: Key, request: &Request) -> Option<&Entry> {
+        let mut at = key.start();
+        loop {
+            // Half of the slots are empty, so the search ends.
+            let entry = self.entries.get(usize::from(*self.slots.get(at)?))?;
+            if entry.is_of(key, request) {
                 return Some(entry);
             }
-            place = (place + 1) % SLOTS;
+            at = (at + 1) % SLOTS;
         }
-        None
-    }
-
-    /// The slot of a request: where it stands, or the first free one after its start.
-    fn place_of(&self, hash: u64, request: &Request) -> Option<usize> {
-        let mut place = start(hash);
-        for _ in 0..SLOTS {
-            match self.slots.get(place)? {
-                Some(entry) if entry.hash != hash || entry.request != *request => place = (place + 1) % SLOTS,
-                _ => return Some(place),
-            }
-        }
-        None
     }
 
     /// Drops the rows that were not used since the last sweep, and all of them where that is not enough.
     fn sweep(&mut self) {
-        let before = std::mem::take(&mut self.slots);
-        let kept: Vec<Entry> = before.into_iter().flatten().filter(|one| one.used.load(Ordering::Relaxed)).collect();
-        (self.rows, self.bytes) = (0, 0);
-        self.slots.resize_with(SLOTS, || None);
+        let used = |entry: &Entry| entry.used.load(Ordering::Relaxed);
+        let kept: Vec<Entry> = std::mem::take(&mut self.entries).into_iter().filter(used).collect();
+        (self.slots, self.bytes) = (Vec::new(), 0);
         let bytes: usize = kept.iter().map(|entry| entry.bytes).sum();
         if kept.len() > ROWS_MAX / 2 || bytes > BYTES_MAX / 2 {
             return;
         }
         for entry in kept {
-            let Some(place) = self.place_of(entry.hash, &entry.request) else { continue };
-            self.rows += 1;
-            self.bytes += entry.bytes;
             entry.used.store(false, Ordering::Relaxed);
-            if let Some(slot) = self.slots.get_mut(place) {
-                *slot = Some(entry);
-            }
+            self.place(entry);
         }
     }
 }
 
-fn start(hash: u64) -> usize {
-    // The multiplication leaves its best bits at the top.
-    usize::try_from(hash >> 40).unwrap_or(0) % SLOTS
+/// What a request is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    /// Everything that policies read of it. Two that collide are told apart by comparing them; who makes many that collide
+    /// fills only their own tenant's memo.
+    hash: u64,
+    /// Action, class, language and purposes, packed without loss.
+    small: u64,
 }
 
-/// A hash of everything that policies read of a request. Two that collide are told apart by comparing them; who makes
-/// many that collide fills only their own tenant's memo.
-#[inline]
-fn hash(request: &Request) -> u64 {
-    let Request { action, tenant: _, project, model, labels } = request;
-    let Labels { class, purposes, countries, language } = labels;
-    let purposes = purposes.iter().fold(0_u64, |mask, purpose| mask | 1 << (*purpose as u64));
-    let small = (*action as u64) | (*class as u64) << 8 | language.map_or(255, |one| one as u64) << 16 | purposes << 32;
-    let mut hash = mix(0, small);
-    hash = text(hash, project.as_str());
-    if let Some(model) = model {
-        hash = text(hash, model.as_str());
+impl Key {
+    #[inline]
+    fn of(request: &Request) -> Self {
+        let Request { action, tenant: _, project, model, labels } = request;
+        let Labels { class, purposes, countries, language } = labels;
+        let bit = |purpose: &Purpose| 1_u64 << (*purpose as u64);
+        // Most requests have one purpose, which is quicker to find than to go through the set.
+        let purposes = match purposes.first() {
+            Some(only) if purposes.len() == 1 => bit(only),
+            _ => purposes.iter().fold(0, |mask, purpose| mask | bit(purpose)),
+        };
+        let language = language.map_or(255, |one| one as u64);
+        let small = (*action as u64) | (*class as u64) << 8 | language << 16 | purposes << 32;
+        let mut hash = text(mix(0, small), project.as_str());
+        if let Some(model) = model {
+            hash = text(hash, model.as_str());
+        }
+        for country in countries.iter().flatten() {
+            hash = text(hash, crate::labels::Closed::as_str(country));
+        }
+        Self { hash, small }
     }
-    for country in countries.iter().flatten() {
-        hash = text(hash, crate::labels::Closed::as_str(country));
+
+    fn start(self) -> usize {
+        // The multiplication leaves its best bits at the top.
+        usize::try_from(self.hash >> 40).unwrap_or(0) % SLOTS
     }
-    hash
+}
+
+impl Entry {
+    #[inline]
+    fn is_of(&self, key: Key, request: &Request) -> bool {
+        // Equal keys have the same action, class, language and purposes.
+        let (own, other) = (&self.request, request);
+        self.key == key
+            && own.project == other.project
+            && own.model == other.model
+            && own.tenant == other.tenant
+            && own.labels.countries == other.labels.countries
+    }
 }
 
 #[inline]
@@ -202,3 +229,6 @@ fn text(hash: u64, text: &str) -> u64 {
 fn mix(hash: u64, word: u64) -> u64 {
     (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
+
+#[cfg(test)]
+mod tests;

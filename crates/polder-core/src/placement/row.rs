@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::{ACTION_NOT_OFFERED, Basis, Ground, MODEL_NOT_SERVED};
 use crate::labels::Closed as _;
-use crate::policy::{Case, Cause, Layer, LayerKind};
+use crate::policy::{Case, Cause, Layer, LayerKind, PolicySchema, Question, Refusal, ask};
 use crate::request::Request;
 
 /// What the policies say of one request at every factory of a basis.
@@ -35,7 +35,8 @@ impl Row {
     /// Asks every layer about every factory.
     pub fn new(basis: &Arc<Basis>, request: &Request) -> Self {
         let cases = cases(request);
-        let nos = basis.grounds.iter().map(|ground| ask(basis, ground, &cases, request)).collect();
+        let questions = questions(&cases, &basis.schema);
+        let nos = basis.grounds.iter().map(|ground| ask_all(basis, ground, &questions, request)).collect();
         Self::of(basis, request, cases.into(), nos)
     }
 
@@ -53,7 +54,8 @@ impl Row {
             self.basis.grounds.get(place).filter(|before| before.same(ground))?;
             self.nos.get(place).cloned()
         };
-        let no = |ground: &Ground| known(ground).unwrap_or_else(|| ask(basis, ground, &self.cases, &self.request));
+        let questions = questions(&self.cases, &basis.schema);
+        let no = |ground: &Ground| known(ground).unwrap_or_else(|| ask_all(basis, ground, &questions, &self.request));
         let nos = basis.grounds.iter().map(no).collect();
         Self::of(basis, &self.request, Arc::clone(&self.cases), nos)
     }
@@ -105,6 +107,12 @@ impl Row {
         causes
     }
 
+    /// The same answer for another request; only tests want that.
+    #[cfg(test)]
+    pub fn of_request(&self, request: Request) -> Self {
+        Self { request, ..self.clone() }
+    }
+
     /// About how much memory the row takes, in bytes.
     pub fn bytes(&self) -> usize {
         let no = |no: &No| {
@@ -129,17 +137,28 @@ pub(super) fn cases(request: &Request) -> Vec<Case> {
     request.labels.purposes.iter().copied().map(case).collect()
 }
 
-fn ask(basis: &Basis, ground: &Ground, cases: &[Case], request: &Request) -> No {
+/// A request's cases, made ready, or why that failed.
+type Questions = Result<Vec<Question>, String>;
+
+fn questions(cases: &[Case], schema: &PolicySchema) -> Questions {
+    cases.iter().map(|case| Question::new(case.clone(), schema)).collect()
+}
+
+fn ask_all(basis: &Basis, ground: &Ground, questions: &Questions, request: &Request) -> No {
     let (mut rules, mut others) = (BTreeSet::new(), BTreeSet::new());
-    for (number, layer) in (0..).zip(basis.layers(ground)) {
-        if cases.is_empty() {
-            others.insert(no_purpose(layer));
-        }
-        for case in cases {
-            let refusal = layer.ask(&ground.column, case, &basis.schema);
+    let layers = basis.layers(ground);
+    let mut take = |refusals: Vec<Refusal>| {
+        for (number, refusal) in (0..).zip(refusals) {
             rules.extend(refusal.rules.into_iter().map(|rule| (number, rule)));
             others.extend(refusal.others);
         }
+    };
+    match questions {
+        Ok(questions) => questions.iter().for_each(|question| take(ask(&layers, &ground.column, question))),
+        Err(message) => take(layers.map(|layer| layer.unasked(message.clone())).into()),
+    }
+    if questions.as_ref().is_ok_and(Vec::is_empty) {
+        others.extend(layers.map(no_purpose));
     }
     if !ground.offers.contains(&(request.action, request.model.clone())) {
         others.insert(not_offered(request));

@@ -182,25 +182,49 @@ fn read(held: &Held) -> FactRead {
     }
 }
 
-impl Case {
-    pub(super) fn request(&self, column: &Column, schema: &PolicySchema) -> Result<Request, String> {
+/// A case as Cedar takes it, made ready once and asked about any factory.
+#[derive(Debug, Clone)]
+pub struct Question {
+    case: Case,
+    principal: EntityUid,
+    action: EntityUid,
+    context: Context,
+}
+
+impl Question {
+    /// Makes a case ready and holds it against the schema. An error means that nothing can be asked: refuse.
+    pub fn new(case: Case, schema: &PolicySchema) -> Result<Self, String> {
         let mut context = vec![
-            ("class".to_owned(), value("Class", &self.class)?),
-            ("purpose".to_owned(), value("Purpose", &self.purpose)?),
-            ("project".to_owned(), Expr::new_string(self.project.as_str().to_owned())),
+            ("class".to_owned(), value("Class", &case.class)?),
+            ("purpose".to_owned(), value("Purpose", &case.purpose)?),
+            ("project".to_owned(), Expr::new_string(case.project.as_str().to_owned())),
         ];
-        if let Some(model) = &self.model {
+        if let Some(model) = &case.model {
             context.push(("model".to_owned(), Expr::new_entity_uid(uid("Model", model.as_str())?)));
         }
-        if let Some(countries) = &self.countries {
+        if let Some(countries) = &case.countries {
             context.push(("countries".to_owned(), set("Country", countries)?));
         }
-        if let Some(language) = &self.language {
+        if let Some(language) = &case.language {
             context.push(("language".to_owned(), value("Language", language)?));
         }
         let context = Context::from_pairs(context).map_err(|e| e.to_string())?;
-        let principal = uid("Tenant", self.tenant.as_str())?;
-        let action = uid("Action", self.action.as_str())?;
-        Request::new(principal, action, column.uid.clone(), context, Some(&schema.schema)).map_err(|e| e.to_string())
+        let principal = uid("Tenant", case.tenant.as_str())?;
+        let action = uid("Action", case.action.as_str())?;
+        // What differs from factory to factory is only the resource's id, of which the schema asks nothing.
+        let any = uid("Factory", "any")?;
+        Request::new(principal.clone(), action.clone(), any, context.clone(), Some(&schema.schema))
+            .map_err(|e| e.to_string())?;
+        Ok(Self { case, principal, action, context })
+    }
+
+    /// The case that is asked about.
+    pub fn case(&self) -> &Case {
+        &self.case
+    }
+
+    pub(super) fn about(&self, column: &Column) -> Result<Request, String> {
+        let (principal, action) = (self.principal.clone(), self.action.clone());
+        Request::new(principal, action, column.uid.clone(), self.context.clone(), None).map_err(|e| e.to_string())
     }
 }

@@ -7,12 +7,12 @@ use std::str::FromStr as _;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{
-    ActionConstraint, AuthorizationError, Authorizer, Decision, Effect, EntityUid, Policy, PolicyId, PolicySet,
-    PrincipalConstraint, ResourceConstraint, ValidationMode, Validator,
+    ActionConstraint, AuthorizationError, Authorizer, Decision, Effect, Entities, EntityUid, Policy, PolicyId,
+    PolicySet, PrincipalConstraint, Request, ResourceConstraint, ValidationMode, Validator,
 };
 use serde_json::Value;
 
-use super::column::{Case, Column};
+use super::column::{Case, Column, Question};
 use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, hazards};
 use crate::canonical::{Digest, hash};
 use crate::labels::{Action, Closed as _};
@@ -151,20 +151,22 @@ impl Layer {
 
     /// Why this layer refuses a case at a factory; nothing where it permits.
     pub fn refusals(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Vec<Cause> {
-        let Refusal { rules, others } = self.ask(column, case, schema);
-        let mut causes: BTreeSet<Cause> = others.into_iter().collect();
-        causes.extend(rules.into_iter().filter_map(|rule| self.cause(rule, column, case)));
+        let refusal = match Question::new(case.clone(), schema) {
+            Ok(question) => ask(&[self], column, &question).pop().unwrap_or_default(),
+            Err(message) => self.unasked(message),
+        };
+        let mut causes: BTreeSet<Cause> = refusal.others.into_iter().collect();
+        causes.extend(refusal.rules.into_iter().filter_map(|rule| self.cause(rule, column, case)));
         causes.into_iter().collect()
     }
 
-    /// Which of its rules refuse a case at a factory, and what else does; both empty where it permits.
-    pub fn ask(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Refusal {
-        let failed = |message| Refusal { rules: Vec::new(), others: vec![self.built_in(POLICY_ERROR, message)] };
-        let (request, entities) = match (case.request(column, schema), column.entities(case)) {
-            (Ok(request), Ok(entities)) => (request, entities),
-            (Err(message), _) | (_, Err(message)) => return failed(message),
-        };
-        let response = Authorizer::new().is_authorized(&request, &self.set, entities);
+    /// The refusal of a layer that cannot even be asked.
+    pub fn unasked(&self, message: String) -> Refusal {
+        Refusal { rules: Vec::new(), others: vec![self.built_in(POLICY_ERROR, message)] }
+    }
+
+    fn answer(&self, request: &Request, entities: &Entities, action: Action) -> Refusal {
+        let response = Authorizer::new().is_authorized(request, &self.set, entities);
         let mut refusal = Refusal::default();
         for error in response.diagnostics().errors() {
             refusal.others.push(self.error(error));
@@ -177,7 +179,7 @@ impl Layer {
         // where nothing named a cause and yet the layer does not permit, say so rather than let it pass.
         let named = !refusal.rules.is_empty() || !refusal.others.is_empty();
         let unnamed = !named && response.decision() != Decision::Allow;
-        if unnamed || !self.permitted.contains(&case.action) {
+        if unnamed || !self.permitted.contains(&action) {
             let reason = "no permit of this layer speaks of this action".to_owned();
             refusal.others.push(self.built_in(NOT_PERMITTED, reason));
         }
@@ -207,6 +209,17 @@ impl Layer {
         let facts: Vec<FactRead> =
             rule.reads.iter().filter(|kind| !twice(kind)).flat_map(|kind| column.read(kind, case)).collect();
         Some(Cause { layer: self.kind, rule: rule.id.clone(), reason: rule.reason.clone(), clause, facts })
+    }
+}
+
+/// Which rules of each layer refuse a question at a factory, and what else does; empty where a layer permits. Each layer is
+/// asked on its own.
+pub fn ask(layers: &[&Layer], column: &Column, question: &Question) -> Vec<Refusal> {
+    match (question.about(column), column.entities(question.case())) {
+        (Ok(request), Ok(entities)) => {
+            layers.iter().map(|layer| layer.answer(&request, entities, question.case().action)).collect()
+        }
+        (Err(message), _) | (_, Err(message)) => layers.iter().map(|layer| layer.unasked(message.clone())).collect(),
     }
 }
 

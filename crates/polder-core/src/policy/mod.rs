@@ -16,8 +16,8 @@ mod narrower;
 mod schema;
 
 pub use axioms::{Axiom, axioms, axioms_about, paths};
-pub use column::{Case, Column, Usage, touches};
-pub use layer::{Layer, PolicyError, Refusal, Rule};
+pub use column::{Case, Column, Question, Usage, touches};
+pub use layer::{Layer, PolicyError, Refusal, Rule, ask};
 pub use narrower::is_only_narrower;
 pub use schema::{NUMBERS, PolicySchema, SEALS};
 
