@@ -14,7 +14,7 @@ use crate::framework::{Framework, FrameworkSeals};
 use crate::ids::NodeId;
 use crate::labels::{Closed as _, Purpose};
 use crate::placement::{Outcome, Verdict};
-use crate::policy::{Cause, LABELS_POLICY, LayerKind};
+use crate::policy::{Cause, LABELS_POLICY, LayerKind, PolicySchema};
 use crate::request::Request;
 use crate::statement::v1::DecisionStatement;
 
@@ -62,6 +62,10 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
         if digest != policy_digest(text) {
             found.push(format!("the {name} policy is not the one that was asked"));
         }
+    }
+    let schema = PolicySchema::new(records.frameworks.clone()).map(|schema| schema.digest());
+    if schema != Ok(statement.policies.schema) {
+        found.push("the schema, or a framework that it names, is not the one that policies were read by".to_owned());
     }
     let mut roots = BTreeMap::new();
     let mut parsed = Parsed::new();

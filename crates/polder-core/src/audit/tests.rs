@@ -142,7 +142,14 @@ fn tampered(statement: &DecisionStatement) -> Vec<(&'static str, DecisionStateme
     if statement.factory.is_some() {
         all.push(("no choice", DecisionStatement { factory: None, ..statement.clone() }));
     }
+    for (n, seals) in statement.seals.iter().enumerate() {
+        let mut changed = statement.clone();
+        changed.seals[n].attested.insert("SOV-1".to_owned(), (seals.attested["SOV-1"] + 1) % 5);
+        all.push(("other SEALs", changed));
+    }
     let zero = crate::canonical::Digest::default();
+    let policies = crate::statement::v1::Policies { schema: zero, ..statement.policies };
+    all.push(("another schema", DecisionStatement { policies, ..statement.clone() }));
     all.push(("other facts", DecisionStatement { facts: zero, ..statement.clone() }));
     let policies = crate::statement::v1::Policies { owner: zero, ..statement.policies };
     all.push(("another policy", DecisionStatement { policies, ..statement.clone() }));

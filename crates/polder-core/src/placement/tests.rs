@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::facts::{Claim, Evidence, SignedFact, Vendor};
 use crate::ids::ModelId;
 use crate::labels::{DataClass, Purpose};
 use crate::request::Request;
-use crate::tests::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
+use crate::tests::{
+    BANK, CIVIL, DEFENCE, OPEN, REGISTER, START_UP, Site, World, country, fact, key, node, request, schema,
+};
 
 mod relax;
 
@@ -205,4 +208,67 @@ fn control_is_explained_by_the_operator_and_its_owners() {
     let without = World::new(DEFENCE, vec![Site::new("a", "FR", "FR", 1)]);
     let decision = without.decide(&request(DataClass::Restricted, &[Purpose::Defence]));
     assert_eq!(decision.verdicts[0].causes[0].facts[0].says, "absent");
+}
+
+/// An assessor's best answer to a criterion of the calculator.
+fn assessed(name: &str, objective: &str, criterion: u32) -> SignedFact {
+    let schema = schema();
+    let calculator = &schema.frameworks()[0];
+    let id = crate::framework::CriterionId { objective: objective.to_owned(), criterion };
+    let answers = &calculator.criterion(&id).unwrap().answers;
+    let best = (0..answers.len()).max_by_key(|place| answers[*place].seal).unwrap();
+    let claim = Claim::Assessment {
+        framework: calculator.id().to_owned(),
+        objective: objective.to_owned(),
+        criterion,
+        answer: u32::try_from(best + 1).unwrap(),
+    };
+    SignedFact::sign(fact(name, claim, Evidence::B, "register"), &key(REGISTER)).unwrap()
+}
+
+#[test]
+fn a_policy_demands_seals_of_a_named_framework_and_the_decision_carries_them() {
+    let owner = format!(
+        "{OPEN}\n@id(\"sovereign\")\n@reason(\"test\")\nforbid (principal, action, resource)\nunless {{ \
+         resource.seals.attested[\"csf-calculator-2026-06-01\"][\"SOV-3\"] >= 2 }};"
+    );
+    let site = |answers: &[u32]| {
+        let mut site = Site::new("paris", "FR", "FR", 1);
+        site.passport.extend(answers.iter().map(|criterion| assessed("paris", "SOV-3", *criterion)));
+        World::new(&owner, vec![site])
+    };
+    // The route touches criterion 4, the model criterion 5: both must be answered, or the SEAL is 0.
+    let refused = site(&[4]).decide(&public());
+    assert_eq!(rules(&refused, "paris"), ["sovereign"]);
+    assert!(refused.seals.is_empty());
+    let read = &refused.verdicts[0].causes[0].facts[0];
+    assert!(read.kind == "seals" && read.says.contains("SOV-3 0"), "{read:?}");
+    let placed = site(&[4, 5]).decide(&public());
+    let seals = placed.seals.iter().find(|one| one.framework == "csf-calculator-2026-06-01").unwrap();
+    assert_eq!((placed.outcome, seals.attested["SOV-3"], seals.measured["SOV-3"]), (Outcome::Placed, 4, 0));
+    assert_eq!(seals.digest, schema().frameworks()[0].digest());
+    // What keeps data and names no model is held to the route alone.
+    let store = Request { action: crate::labels::Action::Store, model: None, ..public() };
+    let kept = site(&[4]).decide(&store);
+    assert_eq!(rules(&kept, "paris"), [ACTION_NOT_OFFERED], "the policy has nothing against it");
+}
+
+#[test]
+fn a_policy_reads_the_tenants_own_use_of_a_vendor() {
+    let owner = include_str!("../../../../templates/vendor-share.cedar");
+    let chip = |vendor| Claim::Chip { vendor, origin: country("US"), accelerators: 8, capability: None };
+    let site = |name: &str, vendor, percent| {
+        let mut site = Site::new(name, "FR", "FR", 1);
+        let signed = SignedFact::sign(fact(name, chip(vendor), Evidence::B, "register"), &key(REGISTER)).unwrap();
+        site.passport.push(signed);
+        site.usage = crate::policy::Usage { vendor_share_percent: percent };
+        site
+    };
+    let sites = vec![site("a", Vendor::Nvidia, 61), site("b", Vendor::Amd, 39), Site::new("c", "FR", "FR", 0)];
+    let decision = World::new(owner, sites).decide(&public());
+    assert_eq!(rules(&decision, "a"), ["no-single-vendor"]);
+    assert_eq!(rules(&decision, "c"), ["chips-known"]);
+    assert_eq!(decision.factory, Some(node("b")));
+    assert_eq!(decision.verdicts[0].inputs.vendor_share_percent, 61, "what was read stands in the verdict");
+    assert!(decision.verdicts[0].causes[0].facts.iter().any(|read| read.kind == "usage" && read.says.contains("61 %")));
 }

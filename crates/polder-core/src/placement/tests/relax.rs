@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::policy::{LABELS_POLICY, Usage};
+use crate::tests::layer;
 use crate::tests::random::{Dice, FACTORIES};
-use crate::tests::{layer, schema};
 
 /// One thing that can give way: whose, of which factory where it is a factory's own, and what.
 type Thing = (LayerKind, Option<NodeId>, String);
