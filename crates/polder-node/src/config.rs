@@ -13,8 +13,10 @@ use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::NodeCard;
 use polder_core::labels::Labels;
 use polder_core::placement::Weights;
-use polder_core::policy::{Layer, LayerKind, PolicySchema};
+use polder_core::policy::{Layer, LayerKind, PolicySchema, TEXT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
+
+use crate::home::lifecycle::Guardrail;
 
 pub mod raw;
 
@@ -126,6 +128,10 @@ pub struct HomeConfig {
     pub projects: BTreeMap<ProjectId, Labels>,
     /// The applications' keys.
     pub keys: Vec<ApiKey>,
+    /// What must be proved of every policy before it comes into force.
+    pub guardrails: Vec<Guardrail>,
+    /// The solver's program; `cvc5` on the PATH where absent.
+    pub solver: Option<PathBuf>,
 }
 
 /// An application's key, without its secret.
@@ -186,9 +192,26 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Confi
 
 /// Reads and checks a policy file.
 pub fn read_layer(kind: LayerKind, path: &Path, schema: &PolicySchema) -> Result<(Layer, String), ConfigError> {
-    let text = read_text(path)?;
-    let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    Ok((Layer::parse(kind, &file, &text, schema)?, text))
+    let text = read_policy(path)?;
+    Ok((Layer::parse(kind, &file_name(path), &text, schema)?, text))
+}
+
+/// Reads the text of a policy file, if it is no larger than a policy may be.
+pub fn read_policy(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read as _;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let (file, mut text) = (std::fs::File::open(path).map_err(failed)?, String::new());
+    file.take(TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!("larger than a policy may be, which is {TEXT_BYTES_MAX} bytes");
+        return Err(ConfigError::Content { path: path.to_owned(), message });
+    }
+    Ok(text)
+}
+
+/// A file's name, without its folder.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 impl Config {

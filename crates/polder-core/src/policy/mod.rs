@@ -8,13 +8,17 @@
 use serde::{Deserialize, Serialize};
 
 mod attributes;
+mod changes;
 mod column;
 mod hazards;
 mod layer;
+mod limits;
 mod schema;
 
+pub use changes::{RuleChanges, rule_changes};
 pub use column::{Case, Column, Usage, touches};
 pub use layer::{Layer, PolicyError, Refusal, Rule};
+pub use limits::{ENTRIES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, TEXT_BYTES_MAX};
 pub use schema::{NUMBERS, PolicySchema, SEALS};
 
 /// Whose rules a layer holds.

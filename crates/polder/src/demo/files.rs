@@ -225,6 +225,8 @@ fn write_home(
             weights: tenant.weights,
             projects,
             keys,
+            guardrails: Vec::new(),
+            solver: None,
         }),
         factory: None,
     };
