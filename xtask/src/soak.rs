@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: tests that run for hours, by name.
 //!
-//! They are kept out of `cargo xtask test`, which must end in minutes. None exists yet; an entry in
-//! [`SOAKS`] adds one.
+//! They are kept out of `cargo xtask test`, which must end in minutes. Most are a test of that run, made longer by the
+//! environment; an entry in [`SOAKS`] adds one.
 
 use crate::failure::Failure;
 use crate::process;
@@ -14,29 +14,44 @@ Without a name, lists the long tests that exist. With one, runs it.
 A long test is added in `xtask/src/soak.rs`.
 
 Example:
-  cargo xtask soak
+  cargo xtask soak policy
 ";
 
-/// One long test: its name, one line, and cargo's arguments.
+/// One long test: its name, one line, cargo's arguments, and what the environment says where it says nothing else.
 struct Entry {
     name: &'static str,
     summary: &'static str,
     cargo_args: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
 }
 
-const SOAKS: &[Entry] = &[];
+const SOAKS: &[Entry] = &[Entry {
+    name: "policy",
+    summary: "ten million verdicts on random policies: bare Cedar and audit agree (POLDER_VERDICTS, POLDER_SEED)",
+    cargo_args: &[
+        "test",
+        "--release",
+        "--workspace",
+        "--lib",
+        "--",
+        "--nocapture",
+        "cedar_audit_and_memo_agree_on_random_policies",
+    ],
+    environment: &[("POLDER_VERDICTS", "10000000"), ("POLDER_SEED", "2")],
+}];
 
 /// Lists the long tests or runs one.
 pub fn task(args: &[String]) -> Result<(), Failure> {
     let Some(name) = args.first() else {
-        if SOAKS.is_empty() {
-            println!("soak: none exist yet");
-        }
         SOAKS.iter().for_each(|entry| println!("  {:<18} {}", entry.name, entry.summary));
         return Ok(());
     };
     let Some(entry) = SOAKS.iter().find(|entry| entry.name == name) else {
         return Err(Failure::usage(format!("soak knows no `{name}`"), "run `cargo xtask soak` for the list"));
     };
-    process::run(process::cargo(&process::root()?).args(entry.cargo_args))
+    let mut cargo = process::cargo(&process::root()?);
+    for (name, value) in entry.environment.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+        cargo.env(name, value);
+    }
+    process::run(cargo.args(entry.cargo_args))
 }

@@ -1,13 +1,11 @@
 //! Audit: an independent, simpler check of a decision, from its statement and the texts and facts of its time.
 //!
-//! It shares only `facts` and plain data with what it checks. Policies are parsed anew, entities and contexts are JSON
-//! rather than parts, labels are checked without Cedar, and the choice is found by looking at every pair. Absent:
-//! speed, and any word on whether a fact was true.
+//! It shares only `facts` and plain data with what it checks. Policies are parsed anew and evaluated without Cedar,
+//! entities and contexts are plain JSON rather than parts, labels are checked without any policy, and the choice is found
+//! by looking at every pair. Absent: speed, and any word on whether a fact was true.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr as _;
 
-use cedar_policy::{Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, PolicySet, Request};
 use serde_json::{Map, Value, json};
 
 use crate::canonical::{Digest, hash};
@@ -17,11 +15,14 @@ use crate::ids::NodeId;
 use crate::labels::{Closed as _, Purpose};
 use crate::placement::{Outcome, Verdict};
 use crate::policy::{Cause, LABELS_POLICY, LayerKind};
+use crate::request::Request;
 use crate::statement::v1::DecisionStatement;
 
 mod attributes;
+mod evaluate;
 
 use attributes::{countries_of, entity};
+use evaluate::{Entities, Policies, Question};
 
 /// What an auditor holds beside the statement.
 #[derive(Debug, Clone, Default)]
@@ -63,9 +64,15 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
         }
     }
     let mut roots = BTreeMap::new();
+    let mut parsed = Parsed::new();
     for verdict in &statement.verdicts {
         match records.factories.get(&verdict.factory) {
-            Some(record) => check_verdict(statement, records, verdict, record, &mut roots, &mut found),
+            Some(record) => {
+                for text in [&records.baseline, &records.owner, &record.terms] {
+                    parsed.entry(text).or_insert_with(|| Policies::parse(text));
+                }
+                check_verdict(statement, records, (verdict, record), &parsed, &mut roots, &mut found);
+            }
             None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
         }
     }
@@ -77,6 +84,9 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
     found
 }
 
+/// Each text that was met, read once; `None` where it cannot be read.
+type Parsed<'a> = BTreeMap<&'a str, Option<Policies>>;
+
 fn policy_digest(text: &str) -> Digest {
     hash("polder/policy/v1", &[text.as_bytes()])
 }
@@ -84,8 +94,8 @@ fn policy_digest(text: &str) -> Digest {
 fn check_verdict(
     statement: &DecisionStatement,
     records: &Records,
-    verdict: &Verdict,
-    record: &FactoryRecord,
+    (verdict, record): (&Verdict, &FactoryRecord),
+    parsed: &Parsed<'_>,
     roots: &mut BTreeMap<NodeId, Digest>,
     found: &mut Vec<String>,
 ) {
@@ -99,6 +109,8 @@ fn check_verdict(
     }
     let held = believe(name, &record.passport, &record.authority, &records.trust);
     let profile = Profile::at(&held, statement.at_ms);
+    let share = verdict.inputs.vendor_share_percent;
+    let entities = entities(name, &profile, &statement.request, share, &records.frameworks);
     let said: BTreeSet<(LayerKind, &str)> = verdict
         .causes
         .iter()
@@ -115,7 +127,8 @@ fn check_verdict(
             refused.insert("no-purpose".to_owned());
         }
         for purpose in &statement.request.labels.purposes {
-            refused.extend(ask(statement, *purpose, verdict, &profile, &records.frameworks, text));
+            let policies = parsed.get(text.as_str()).and_then(Option::as_ref);
+            refused.extend(ask(&statement.request, *purpose, name, entities.as_ref(), policies));
         }
         let said: BTreeSet<String> = said.iter().filter(|(l, _)| *l == layer).map(|(_, r)| (*r).to_owned()).collect();
         if refused != said {
@@ -140,49 +153,51 @@ fn labels_refuse(statement: &DecisionStatement, profile: &Profile) -> bool {
     }
 }
 
-/// The ids of the rules by which one layer refuses; one made-up id where it fails in another way.
+/// The ids of the rules by which one layer refuses; one made-up id where it cannot even be asked.
 fn ask(
-    s: &DecisionStatement,
+    request: &Request,
     purpose: Purpose,
-    verdict: &Verdict,
-    profile: &Profile,
-    frameworks: &[Framework],
-    text: &str,
+    factory: &NodeId,
+    entities: Option<&Entities>,
+    policies: Option<&Policies>,
 ) -> BTreeSet<String> {
-    let failed = || BTreeSet::from(["policy-error".to_owned()]);
-    let Ok(set) = PolicySet::from_str(text) else { return failed() };
-    let Some((request, entities)) = question(s, purpose, verdict, profile, frameworks) else { return failed() };
-    let response = Authorizer::new().is_authorized(&request, &set, &entities);
-    let mut refused = BTreeSet::new();
-    if response.diagnostics().errors().next().is_some() {
-        refused.insert("policy-error".to_owned());
+    let question = entities.and_then(|entities| question(request, purpose, factory, entities));
+    match (policies, question) {
+        (Some(policies), Some(question)) => policies.refusals(&question),
+        _ => BTreeSet::from(["policy-error".to_owned()]),
     }
-    if response.decision() == CedarDecision::Allow {
-        return refused;
-    }
-    refused.extend(response.diagnostics().reason().filter_map(|id| set.annotation(id, "id")).map(str::to_owned));
-    if refused.is_empty() {
-        refused.insert("not-permitted".to_owned());
-    }
-    refused
 }
 
-fn question(
-    s: &DecisionStatement,
-    purpose: Purpose,
-    verdict: &Verdict,
+/// The entities that hold anything: the factory, and the models that its facts speak of. The request counts only by
+/// what it touches.
+fn entities(
+    factory: &NodeId,
     profile: &Profile,
+    request: &Request,
+    vendor_share_percent: u8,
     frameworks: &[Framework],
-) -> Option<(Request, Entities)> {
-    let name = &verdict.factory;
-    let labels = &s.request.labels;
+) -> Option<Entities> {
+    let mut of_factory = attributes::factory(profile, vendor_share_percent);
+    let seals = attributes::seals(frameworks, profile, request.action, request.model.is_some());
+    of_factory.as_object_mut()?.insert("seals".to_owned(), seals);
+    let name = evaluate::Value::named("Factory", factory.as_str());
+    let mut entities = Entities::from([(name, evaluate::Value::read(&of_factory)?)]);
+    for (model, of_model) in attributes::models(profile) {
+        let name = evaluate::Value::named("Model", &model);
+        entities.insert(name, evaluate::Value::read(&Value::Object(of_model))?);
+    }
+    Some(entities)
+}
+
+fn question<'a>(request: &Request, purpose: Purpose, factory: &NodeId, entities: &'a Entities) -> Option<Question<'a>> {
+    let labels = &request.labels;
     let mut context = json!({
         "class": entity("Class", labels.class.as_str()),
         "purpose": entity("Purpose", purpose.as_str()),
-        "project": s.request.project.as_str(),
+        "project": request.project.as_str(),
     });
     let fields = context.as_object_mut()?;
-    if let Some(model) = &s.request.model {
+    if let Some(model) = &request.model {
         fields.insert("model".to_owned(), entity("Model", model.as_str()));
     }
     if let Some(countries) = &labels.countries {
@@ -191,20 +206,13 @@ fn question(
     if let Some(language) = &labels.language {
         fields.insert("language".to_owned(), entity("Language", language.as_str()));
     }
-    let context = Context::from_json_value(context, None).ok()?;
-    let uid = |kind: &str, id: &str| EntityUid::from_json(json!({"type": kind, "id": id})).ok();
-    let principal = uid("Tenant", s.request.tenant.as_str())?;
-    let action = uid("Action", s.request.action.as_str())?;
-    let resource = uid("Factory", name.as_str())?;
-    let request = Request::new(principal, action, resource, context, None).ok()?;
-    let mut factory = attributes::factory(profile, verdict.inputs.vendor_share_percent);
-    let seals = attributes::seals(frameworks, profile, s.request.action, s.request.model.is_some());
-    factory.as_object_mut()?.insert("seals".to_owned(), seals);
-    let mut entities = vec![json!({"uid": {"type": "Factory", "id": name.as_str()}, "attrs": factory, "parents": []})];
-    for (model, attrs) in attributes::models(profile) {
-        entities.push(json!({"uid": {"type": "Model", "id": model}, "attrs": attrs, "parents": []}));
-    }
-    Some((request, Entities::from_json_value(Value::Array(entities), None).ok()?))
+    Some(Question {
+        principal: evaluate::Value::named("Tenant", request.tenant.as_str()),
+        action: evaluate::Value::named("Action", request.action.as_str()),
+        resource: evaluate::Value::named("Factory", factory.as_str()),
+        context: evaluate::Value::read(&context)?,
+        entities,
+    })
 }
 
 /// The SEALs that the statement shows are those of the chosen factory's facts.

@@ -23,6 +23,7 @@ pub mod statement;
 pub mod ticket;
 pub mod trial;
 pub mod usage;
+pub mod world;
 
 #[cfg(test)]
 mod tests;

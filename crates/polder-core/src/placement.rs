@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::canonical::Digest;
 use crate::framework::FrameworkSeals;
 use crate::ids::NodeId;
-use crate::policy::{Cause, Column, Layer, LayerKind, PolicySchema};
+use crate::policy::{Cause, Column, Layer, LayerKind, POLICY_ERROR, PolicySchema};
 use crate::request::Request;
 
 mod bits;
@@ -165,7 +165,9 @@ pub fn decide_by(
         None if verdicts.iter().any(only_full) => Outcome::NoCapacity,
         None => Outcome::Refused,
     };
-    let nearest = if outcome == Outcome::Placed { Vec::new() } else { nearest(&verdicts, &snapshot.basis.owner) };
+    // Of a request without a purpose nobody knows what the rules would say, so nothing can be advised.
+    let advise = outcome != Outcome::Placed && !request.labels.purposes.is_empty();
+    let nearest = if advise { nearest(snapshot, &verdicts) } else { Vec::new() };
     let seals = chosen.as_ref().map_or_else(Vec::new, |chosen| seals(snapshot, chosen, request));
     Decision { outcome, factory: chosen, verdicts, nearest, seals }
 }
@@ -205,24 +207,44 @@ pub fn refusals(layer: &Layer, column: &Column, request: &Request, schema: &Poli
 
 /// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that
 /// contains another is dropped, and the rest is ordered by distance, size, score and name.
-fn nearest(verdicts: &[Verdict], owner: &Layer) -> Vec<Relaxation> {
+fn nearest(snapshot: &Snapshot, verdicts: &[Verdict]) -> Vec<Relaxation> {
     let mut all: Vec<(Relaxation, u64)> = Vec::new();
-    for verdict in verdicts {
-        let changes: BTreeSet<Change> =
-            verdict.causes.iter().map(|c| Change { layer: c.layer, rule: c.rule.clone() }).collect();
-        let distance = changes.iter().map(|change| distance(change, owner)).fold(0, u64::saturating_add);
+    for (ground, verdict) in snapshot.basis.grounds.iter().zip(verdicts) {
+        let changes: BTreeSet<Change> = verdict.causes.iter().map(|cause| change(snapshot, ground, cause)).collect();
+        let distance =
+            changes.iter().map(|change| distance(change, &snapshot.basis.owner)).fold(0, u64::saturating_add);
         let changes = changes.into_iter().collect();
         all.push((Relaxation { factory: verdict.factory.clone(), changes, distance }, verdict.score));
     }
     all.sort_by_key(|(one, score)| (one.distance, one.changes.len(), *score, one.factory.clone()));
-    let mut kept: Vec<Relaxation> = Vec::new();
+    let mut smallest: Vec<Relaxation> = Vec::new();
     for (one, _) in all {
-        let contains = |other: &Relaxation| other.changes.iter().all(|change| one.changes.contains(change));
-        if kept.len() < NEAREST_MAX && !kept.iter().any(contains) {
-            kept.push(one);
+        // One rule of the owner is the same wherever it refuses; two factories that do not answer are two obstacles.
+        let own = |change: &Change| matches!(change.layer, LayerKind::Terms | LayerKind::Availability);
+        let contains = |other: &Relaxation| {
+            let same = |change: &Change| !own(change) || one.factory == other.factory;
+            other.changes.iter().all(|change| same(change) && one.changes.contains(change))
+        };
+        if !smallest.iter().any(contains) {
+            smallest.push(one);
         }
     }
-    kept
+    smallest.truncate(NEAREST_MAX);
+    smallest
+}
+
+/// What has to give way for a cause to vanish: its rule; of an evaluation error, the rule that cannot be evaluated.
+fn change(snapshot: &Snapshot, ground: &Ground, cause: &Cause) -> Change {
+    let layer = match cause.layer {
+        LayerKind::Baseline => Some(&snapshot.basis.baseline),
+        LayerKind::Owner => Some(&snapshot.basis.owner),
+        LayerKind::Labels => Some(&snapshot.basis.labels),
+        LayerKind::Terms => Some(&ground.terms),
+        LayerKind::Availability => None,
+    };
+    let line = cause.clause.as_ref().filter(|_| cause.rule == POLICY_ERROR).map(|clause| clause.line);
+    let fails = layer.zip(line).and_then(|(layer, line)| layer.rules().find(|rule| rule.line == line));
+    Change { layer: cause.layer, rule: fails.map_or_else(|| cause.rule.clone(), |rule| rule.id.clone()) }
 }
 
 /// How far a change is from what the owner would do. What time alone may mend comes first, then what the owner

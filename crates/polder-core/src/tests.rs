@@ -22,6 +22,8 @@ use crate::statement::commitment;
 use crate::statement::v1::{DecisionStatement, Statement};
 use crate::ticket::body_digest;
 
+pub mod random;
+
 pub const BANK: &str = include_str!("../../../demo/policies/bank.cedar");
 pub const BASELINE: &str = include_str!("../../../demo/policies/baseline.cedar");
 pub const DEFENCE: &str = include_str!("../../../demo/policies/defence.cedar");

@@ -15,6 +15,7 @@ pub mod log;
 pub mod node;
 pub mod peers;
 pub mod policies;
+pub mod proof;
 pub mod refusal;
 pub mod serve;
 pub mod shutdown;

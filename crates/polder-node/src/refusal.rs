@@ -1,9 +1,22 @@
 //! The refusal object: one shape in the 403 body, in `why` and in the demo's JSON (`docs/formats.md`).
 
-use polder_core::placement::{Change, Outcome, Relaxation, UNREACHABLE, Verdict};
-use polder_core::policy::LayerKind;
+use polder_core::placement::{Change, Decision, Outcome, Relaxation, UNREACHABLE, Verdict};
+use polder_core::policy::{LayerKind, NOT_PERMITTED};
+use polder_core::request::Request;
 use polder_core::statement::v1::DecisionStatement;
 use serde_json::{Value, json};
+
+/// A decision as `polder decide` prints it: every verdict, and what became of the request.
+pub fn answer(request: &Request, decision: &Decision) -> Value {
+    json!({
+        "request": request,
+        "outcome": decision.outcome,
+        "factory": decision.factory,
+        "refusals": refusals(&decision.verdicts),
+        "nearest": nearest(&decision.nearest),
+        "verdicts": decision.verdicts,
+    })
+}
 
 /// One entry for each factory and rule that says no: `factory`, `layer`, `rule`, `reason`, and, where a policy says it, `clause` and `facts`.
 pub fn refusals(verdicts: &[Verdict]) -> Value {
@@ -40,13 +53,21 @@ pub fn relaxation_sentence(relaxation: &Relaxation) -> String {
     let change = |change: &Change| match change.layer {
         LayerKind::Availability if change.rule == UNREACHABLE => "it answered again".to_owned(),
         LayerKind::Availability => format!("`{}` no longer held", change.rule),
-        LayerKind::Owner => format!("you gave up `{}`", change.rule),
-        LayerKind::Labels => format!("the request gave up `{}`", change.rule),
-        LayerKind::Terms => format!("the factory gave up `{}`", change.rule),
-        LayerKind::Baseline => format!("the federation gave up `{}`", change.rule),
+        LayerKind::Owner => format!("you {}", gave_way(change)),
+        LayerKind::Labels => format!("the request {}", gave_way(change)),
+        LayerKind::Terms => format!("the factory {}", gave_way(change)),
+        LayerKind::Baseline => format!("the federation {}", gave_way(change)),
     };
     let changes: Vec<String> = relaxation.changes.iter().map(change).collect();
     format!("{} would run it if {}", relaxation.factory, changes.join(" and "))
+}
+
+/// What whoever wrote a policy would have done. A lack of permission is mended, not given up.
+fn gave_way(change: &Change) -> String {
+    match change.rule.as_str() {
+        NOT_PERMITTED => "permitted it".to_owned(),
+        rule => format!("gave up `{rule}`"),
+    }
 }
 
 /// A refusal in one sentence.

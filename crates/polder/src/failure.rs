@@ -47,6 +47,11 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// The cause, without the next step.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> ExitCode {
         self.exit.into()

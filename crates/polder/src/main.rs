@@ -88,7 +88,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Ask(arguments) => commands::ask::run(arguments, output).await,
             Command::Why(arguments) => commands::why::run(arguments, output).await,
             Command::Decide(arguments) => commands::decide::run(arguments, output).await,
-            Command::Policy(arguments) => commands::policy::run(&arguments, output),
+            Command::Policy(arguments) => commands::policy::run(&arguments, output).await,
             Command::Verify(arguments) => commands::verify::run(&arguments, output),
             Command::Factories(arguments) => commands::factories::run(arguments, output).await,
             Command::Status(arguments) => commands::status::run(arguments, output).await,

@@ -31,6 +31,7 @@ fn said(arguments: &[&str]) -> String {
 fn help() {
     let whole: String = std::iter::once(vec!["--help"])
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
+        .chain([vec!["policy", "prove", "--help"]])
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {
@@ -42,7 +43,7 @@ fn help() {
 
 #[test]
 fn errors() {
-    let errors: [&[&str]; 20] = [
+    let errors: [&[&str]; 23] = [
         &[],
         &["dance"],
         &["ask"],
@@ -56,6 +57,9 @@ fn errors() {
         &["status", "--node", "http://127.0.0.1:9"],
         &["status", "--socket", "no.sock"],
         &["factories", "--node", "http://127.0.0.1:9", "--dir", "nowhere"],
+        &["policy", "prove"],
+        &["policy", "prove", "--claim", "the-moon"],
+        &["policy", "prove", "--claim", "bank-never-errors", "--solver", "missing"],
         &["verify", "missing.json"],
         &["verify", "no-receipt.json"],
         &["verify", "no-receipt.json", "--members", "missing.json"],

@@ -1,4 +1,4 @@
-//! The test environment in `.test-env/`: the official OpenAI SDKs, in the versions that `clients/` pins.
+//! The test environment: the official OpenAI SDKs in `.test-env/`, in the versions that `clients/` pins, and the solver cvc5.
 //!
 //! Installed once and again only when a pin changes: a stamp beside each part holds the pins it was made
 //! from. Whatever cannot be installed is a reason in words, never an error: the machine may have no network.
@@ -18,7 +18,8 @@ const NODE_PINS: &[&str] = &["clients/node/package.json", "clients/node/package-
 /// Installs what is missing or out of date; returns what could not be installed, with the reason.
 pub fn install(root: &Path) -> Vec<String> {
     debian_packages();
-    let parts = [("python", install_python as fn(&Path) -> Result<(), String>), ("node", install_node)];
+    let parts =
+        [("python", install_python as fn(&Path) -> Result<(), String>), ("node", install_node), ("cvc5", find_cvc5)];
     parts.iter().filter_map(|(name, part)| part(root).err().map(|reason| format!("{name}: {reason}"))).collect()
 }
 
@@ -31,6 +32,7 @@ pub fn variables(root: &Path) -> Vec<(String, PathBuf)> {
     if is_current(root, &node_folder(root), NODE_PINS) {
         found.push(("POLDER_TEST_NODE_DIR".to_owned(), node_folder(root)));
     }
+    found.extend(cvc5().map(|program| ("POLDER_CVC5".to_owned(), program)));
     found
 }
 
@@ -67,7 +69,7 @@ fn node_folder(root: &Path) -> PathBuf {
     root.join(FOLDER).join("node")
 }
 
-/// On Debian as root, the interpreters themselves are installed too; elsewhere they must be there.
+/// On Debian as root, the interpreters themselves and the solver are installed too; elsewhere they must be there.
 fn debian_packages() {
     let mut wanted = Vec::new();
     if !process::works(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
@@ -75,6 +77,9 @@ fn debian_packages() {
     }
     if !process::works(Command::new("npm").arg("--version")) {
         wanted.extend(["nodejs", "npm"]);
+    }
+    if cvc5().is_none() {
+        wanted.push("cvc5");
     }
     let root = process::capture(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if wanted.is_empty() || !root || !process::works(Command::new("apt-get").arg("--version")) {
@@ -85,6 +90,18 @@ fn debian_packages() {
     if let Err(failure) = process::run(install.env("DEBIAN_FRONTEND", "noninteractive")) {
         eprintln!("{failure}");
     }
+}
+
+/// The solver: what the environment names, or else what is on the path.
+fn cvc5() -> Option<PathBuf> {
+    let named = std::env::var_os("POLDER_CVC5").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("cvc5"));
+    named.into_iter().chain(on_path).find(|program| program.is_file())
+}
+
+fn find_cvc5(_: &Path) -> Result<(), String> {
+    cvc5().map(drop).ok_or_else(|| "it is not on the PATH, and Debian's package could not be installed".to_owned())
 }
 
 fn install_python(root: &Path) -> Result<(), String> {

@@ -13,6 +13,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree as _;
 
+mod agreement;
+mod odd;
+
 const COUNTRIES: [&str; 5] = ["FR", "DE", "NO", "US", "CH"];
 
 fn any_claim() -> impl Strategy<Value = Claim> {

@@ -89,7 +89,7 @@ impl Row {
     }
 
     /// Every reason that policies and offers give against a factory.
-    pub(super) fn causes(&self, place: usize) -> BTreeSet<Cause> {
+    pub fn causes(&self, place: usize) -> BTreeSet<Cause> {
         let (Some(no), Some(ground)) = (self.nos.get(place), self.basis.grounds.get(place)) else {
             return BTreeSet::new();
         };

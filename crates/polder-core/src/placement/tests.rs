@@ -7,6 +7,8 @@ use crate::labels::{DataClass, Purpose};
 use crate::request::Request;
 use crate::tests::{BANK, CIVIL, DEFENCE, OPEN, START_UP, Site, World, country, node, request};
 
+mod relax;
+
 fn public() -> Request {
     request(DataClass::Public, &[Purpose::Finance])
 }

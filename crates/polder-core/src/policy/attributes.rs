@@ -46,11 +46,7 @@ fn place(country: Country, evidence: Evidence) -> Result<Expr, String> {
     ])
 }
 
-fn places<'a>(
-    countries: &BTreeSet<Country>,
-    evidence: Evidence,
-    more: Option<(&'a str, Expr)>,
-) -> Result<Expr, String> {
+fn places(countries: &BTreeSet<Country>, evidence: Evidence, more: Option<(&str, Expr)>) -> Result<Expr, String> {
     let mut fields = vec![
         ("countries", set("Country", countries)?),
         ("in_eu", Expr::new_bool(countries.iter().all(|country| country.in_eu()))),

@@ -48,5 +48,5 @@ fn by_name(layer: &Layer) -> BTreeMap<String, Option<Value>> {
         let name = id.map_or_else(|| written().split_whitespace().collect::<Vec<_>>().join(" "), str::to_owned);
         (name, policy.to_json().ok())
     };
-    layer.cedar().policies().map(named).collect()
+    layer.policies().policies().map(named).collect()
 }

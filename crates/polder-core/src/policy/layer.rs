@@ -7,14 +7,15 @@ use std::str::FromStr as _;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{
-    AuthorizationError, Authorizer, Decision, Effect, Policy, PolicyId, PolicySet, ValidationMode, Validator,
+    ActionConstraint, AuthorizationError, Authorizer, Decision, Effect, EntityUid, Policy, PolicyId, PolicySet,
+    PrincipalConstraint, ResourceConstraint, ValidationMode, Validator,
 };
-use cedar_policy::{PrincipalConstraint, ResourceConstraint};
 use serde_json::Value;
 
 use super::column::{Case, Column};
-use super::{Cause, Clause, FactRead, LayerKind, PolicySchema, hazards, limits};
+use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, hazards, limits};
 use crate::canonical::{Digest, hash};
+use crate::labels::{Action, Closed as _};
 
 /// Why a policy file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,8 @@ pub struct Layer {
     rules: Vec<Rule>,
     /// The place of each rule by what Cedar calls it.
     numbers: BTreeMap<PolicyId, u16>,
+    /// The actions that a permit of this layer speaks of.
+    permitted: BTreeSet<Action>,
 }
 
 /// Why a layer refuses; empty where it permits.
@@ -105,14 +108,9 @@ impl Layer {
         if let Some(error) = errors.min_by_key(|error| (error.line, error.column, error.message.clone())) {
             return Err(error);
         }
-        Ok(Self {
-            kind,
-            file: file.to_owned(),
-            digest: hash("polder/policy/v1", &[text.as_bytes()]),
-            set,
-            rules,
-            numbers,
-        })
+        let permitted = Action::all().into_iter().filter(|action| permits(&set, *action)).collect();
+        let digest = hash("polder/policy/v1", &[text.as_bytes()]);
+        Ok(Self { kind, file: file.to_owned(), digest, set, rules, numbers, permitted })
     }
 
     /// Whose rules these are.
@@ -147,6 +145,11 @@ impl Layer {
         &self.set
     }
 
+    /// The policies as Cedar holds them.
+    pub fn policies(&self) -> &PolicySet {
+        &self.set
+    }
+
     /// Why this layer refuses a case at a factory; nothing where it permits.
     pub fn refusals(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Vec<Cause> {
         let Refusal { rules, others } = self.ask(column, case, schema);
@@ -157,7 +160,7 @@ impl Layer {
 
     /// Which of its rules refuse a case at a factory, and what else does; both empty where it permits.
     pub fn ask(&self, column: &Column, case: &Case, schema: &PolicySchema) -> Refusal {
-        let failed = |message| Refusal { rules: Vec::new(), others: vec![self.built_in("policy-error", message)] };
+        let failed = |message| Refusal { rules: Vec::new(), others: vec![self.built_in(POLICY_ERROR, message)] };
         let (request, entities) = match (case.request(column, schema), column.entities(case)) {
             (Ok(request), Ok(entities)) => (request, entities),
             (Err(message), _) | (_, Err(message)) => return failed(message),
@@ -165,26 +168,30 @@ impl Layer {
         let response = Authorizer::new().is_authorized(&request, &self.set, entities);
         let mut refusal = Refusal::default();
         for error in response.diagnostics().errors() {
-            refusal.others.push(self.built_in("policy-error", self.error(error)));
+            refusal.others.push(self.error(error));
         }
         if response.decision() == Decision::Deny {
             refusal.rules.extend(response.diagnostics().reason().filter_map(|id| self.numbers.get(id)));
             refusal.rules.sort_unstable();
         }
-        // Nothing named a cause and yet the layer does not permit: say so rather than let it pass.
-        if refusal.rules.is_empty() && refusal.others.is_empty() && response.decision() != Decision::Allow {
+        // Without a permit the layer refuses even where each of its rules gives way, so this is a cause of its own. And
+        // where nothing named a cause and yet the layer does not permit, say so rather than let it pass.
+        let named = !refusal.rules.is_empty() || !refusal.others.is_empty();
+        let unnamed = !named && response.decision() != Decision::Allow;
+        if unnamed || !self.permitted.contains(&case.action) {
             let reason = "no permit of this layer speaks of this action".to_owned();
-            refusal.others.push(self.built_in("not-permitted", reason));
+            refusal.others.push(self.built_in(NOT_PERMITTED, reason));
         }
         refusal
     }
 
-    /// An evaluation error, with the rule's own name instead of Cedar's number.
-    fn error(&self, error: &AuthorizationError) -> String {
-        let AuthorizationError::PolicyEvaluationError(inner) = error;
-        let rule = self.numbers.get(inner.policy_id()).and_then(|number| self.rules.get(usize::from(*number)));
+    /// An evaluation error, with the rule's own name and place instead of Cedar's number.
+    fn error(&self, error: &AuthorizationError) -> Cause {
+        let AuthorizationError::PolicyEvaluationError(failed) = error;
+        let rule = self.numbers.get(failed.policy_id()).and_then(|number| self.rules.get(usize::from(*number)));
         let name = rule.map_or_else(|| "a permit".to_owned(), |rule| format!("`{}`", rule.id));
-        format!("{name} cannot be evaluated: {}", inner.inner())
+        let clause = Some(Clause { file: self.file.clone(), line: rule.map_or(1, |rule| rule.line) });
+        Cause { clause, ..self.built_in(POLICY_ERROR, format!("{name} cannot be evaluated: {}", failed.inner())) }
     }
 
     fn built_in(&self, rule: &str, reason: String) -> Cause {
@@ -237,6 +244,11 @@ impl Source<'_> {
             Some(Err(_)) => return Err(self.at_line(line, "`@relax` takes a whole number, 1 for what may go first")),
         };
         let json = policy.to_json().map_err(|e| self.at_line(line, &e.to_string()))?;
+        if let Some(function) = function_called(json.get("conditions").unwrap_or(&Value::Null)) {
+            let hint = "nothing that a rule can read needs one, and `audit` checks decisions without them";
+            let message = format!("the function `{function}` is not used here");
+            return Err(PolicyError { hint: Some(hint.to_owned()), ..self.at_line(line, &message) });
+        }
         let mut reads = BTreeSet::new();
         collect_reads(&json, &mut reads);
         let hazard = hazards::hazard(&json);
@@ -314,9 +326,32 @@ impl Source<'_> {
     }
 }
 
+/// Whether a permit speaks of an action: of every action, or of this one by name. Actions have no groups.
+fn permits(set: &PolicySet, action: Action) -> bool {
+    let named = |uid: &EntityUid| uid.id().unescaped() == action.as_str();
+    set.policies().filter(|policy| policy.effect() == Effect::Permit).any(|policy| match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(one) => named(&one),
+        ActionConstraint::In(all) => all.iter().any(named),
+    })
+}
+
 /// A policy's place in its file, from 0: Cedar calls the policies `policy0`, `policy1` …
 fn number(policy: &Policy) -> usize {
     policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0)
+}
+
+/// A function of one of Cedar's extensions (`decimal`, `ip` …) that conditions in Cedar's JSON form call. Its name is a
+/// key with a list of arguments; the other keys with lists are known.
+fn function_called(json: &Value) -> Option<&str> {
+    match json {
+        Value::Array(items) => items.iter().find_map(function_called),
+        Value::Object(fields) => fields.iter().find_map(|(name, of)| {
+            let call = of.is_array() && !matches!(name.as_str(), "Set" | "pattern" | "attr");
+            if call { Some(name.as_str()) } else { function_called(of) }
+        }),
+        _ => None,
+    }
 }
 
 /// The attributes of `resource` and, as `model.…`, of `context.model` that a policy in Cedar's JSON form reads or asks

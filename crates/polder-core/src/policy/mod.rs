@@ -8,17 +8,21 @@
 use serde::{Deserialize, Serialize};
 
 mod attributes;
+mod axioms;
 mod changes;
 mod column;
 mod hazards;
 mod layer;
 mod limits;
+mod narrower;
 mod schema;
 
+pub use axioms::{Axiom, axioms, axioms_about, paths};
 pub use changes::{RuleChanges, rule_changes};
 pub use column::{Case, Column, Usage, touches};
 pub use layer::{Layer, PolicyError, Refusal, Rule};
 pub use limits::{ENTRIES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, TEXT_BYTES_MAX};
+pub use narrower::is_only_narrower;
 pub use schema::{NUMBERS, PolicySchema, SEALS};
 
 /// Whose rules a layer holds.
@@ -46,6 +50,11 @@ forbid (principal, action, resource)
 when { context has countries }
 unless { resource has site && context.countries.contains(resource.site.country) };
 "#;
+
+/// The rule of a layer with a policy that cannot be evaluated. Its clause says which.
+pub const POLICY_ERROR: &str = "policy-error";
+/// The rule of a layer without a permit for the action.
+pub const NOT_PERMITTED: &str = "not-permitted";
 
 /// One reason for a factory's no.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ pub struct Mutation {
 
 /// Every mutation of a layer, in the order of its policies.
 pub fn mutations(layer: &Layer) -> Vec<Mutation> {
-    let mut policies: Vec<&Policy> = layer.cedar().policies().collect();
+    let mut policies: Vec<&Policy> = layer.policies().policies().collect();
     policies.sort_by_key(|policy| policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0_usize));
     let texts: Vec<String> = policies.iter().map(|policy| policy.to_string()).collect();
     let mut all = Vec::new();

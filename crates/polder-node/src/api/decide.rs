@@ -13,7 +13,7 @@ use polder_core::ids::{ModelId, ProjectId};
 use polder_core::labels::{Action, Asked, Country, DataClass, Language, Purpose};
 use polder_core::request::Request;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Caller, Problem};
 use crate::node::Node;
@@ -66,12 +66,5 @@ pub async fn decide(
     let labels = labels.narrow(&asked).map_err(|e| bad(e.to_string()))?;
     let request = Request { action, tenant: home.tenant.clone(), project, model, labels };
     let decision = home.decide_only(&request);
-    Ok(Json(json!({
-        "request": request,
-        "outcome": decision.outcome,
-        "factory": decision.factory,
-        "refusals": refusal::refusals(&decision.verdicts),
-        "nearest": refusal::nearest(&decision.nearest),
-        "verdicts": decision.verdicts,
-    })))
+    Ok(Json(refusal::answer(&request, &decision)))
 }

@@ -5,7 +5,7 @@
 use polder_core::placement::{
     Change, Decision, MODEL_NOT_SERVED, NO_CAPACITY, Outcome, Relaxation, UNREACHABLE, Verdict,
 };
-use polder_core::policy::{Cause, FactRead, LayerKind};
+use polder_core::policy::{Cause, FactRead, LayerKind, NOT_PERMITTED};
 use polder_core::receipt::Failure;
 
 /// The outcome, then one line for each refusing factory, then the nearest relaxations.
@@ -64,6 +64,9 @@ fn change(change: &Change) -> String {
         LayerKind::Availability if rule == NO_CAPACITY => "it had a place free".to_owned(),
         LayerKind::Availability if rule == MODEL_NOT_SERVED => "it served the model".to_owned(),
         LayerKind::Availability => format!("{rule} were mended"),
+        LayerKind::Owner if rule == NOT_PERMITTED => "the owner permitted it".to_owned(),
+        LayerKind::Terms if rule == NOT_PERMITTED => "the factory permitted it".to_owned(),
+        LayerKind::Baseline if rule == NOT_PERMITTED => "the federation permitted it".to_owned(),
         LayerKind::Owner => format!("the owner gave up {rule}"),
         LayerKind::Labels => format!("the request gave up {rule}"),
         LayerKind::Terms => format!("the factory gave up {rule}"),

@@ -7,6 +7,8 @@ use clap::Subcommand;
 use polder_core::policy::{Layer, LayerKind, PolicyError, PolicySchema};
 use serde_json::{Value, json};
 
+mod prove;
+
 use super::doctor::rules;
 use crate::Output;
 use crate::failure::{Exit, Failure, of_file};
@@ -15,7 +17,7 @@ use crate::render;
 /// Largest policy file that is read, in bytes.
 const POLICY_BYTES_MAX: u64 = 1 << 20;
 
-/// Check policy files, or print the schema that they are checked against.
+/// Check policy files, prove claims about them, or print the schema that they are checked against.
 ///
 /// Example: polder policy check policy.cedar
 #[derive(Debug, clap::Args)]
@@ -36,6 +38,7 @@ enum Task {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    Prove(prove::Arguments),
     /// Print the Cedar schema: every entity, attribute and closed list that a policy may name.
     ///
     /// Example: polder policy schema
@@ -44,7 +47,7 @@ enum Task {
 }
 
 /// Runs the task; exit code 1 where a file does not hold.
-pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
+pub async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
     let schema = PolicySchema::shipped().map_err(Failure::new)?;
     match &arguments.task {
         Task::Schema => {
@@ -55,6 +58,7 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Check { files } => check(files, &schema, output),
+        Task::Prove(arguments) => prove::run(arguments, schema, output).await,
     }
 }
 
@@ -79,7 +83,7 @@ fn check(files: &[PathBuf], schema: &PolicySchema, output: Output) -> Result<Exi
     Ok(if well { ExitCode::SUCCESS } else { Exit::Failed.into() })
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(in crate::commands) fn read(file: &Path) -> Result<String, Failure> {
     let size = std::fs::metadata(file).map_err(of_file(file))?.len();
     if size > POLICY_BYTES_MAX {
         let message = format!("`{}` has {size} bytes; at most {POLICY_BYTES_MAX} are read", file.display());
