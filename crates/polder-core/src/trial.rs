@@ -33,8 +33,9 @@ struct Raw {
     cases: Vec<RawCase>,
 }
 
-/// A request, or what all requests of a file have in common.
+/// What all requests of a file have in common.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     action: Option<Action>,
     tenant: Option<TenantId>,
@@ -47,11 +48,18 @@ struct Asked {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawCase {
     name: String,
     factory: NodeId,
-    #[serde(flatten)]
-    asked: Asked,
+    action: Option<Action>,
+    tenant: Option<TenantId>,
+    project: Option<ProjectId>,
+    model: Option<ModelId>,
+    class: Option<DataClass>,
+    purposes: Option<BTreeSet<Purpose>>,
+    countries: Option<BTreeSet<Country>>,
+    language: Option<Language>,
     expect: Expect,
     #[serde(default)]
     by: BTreeSet<String>,
@@ -219,28 +227,27 @@ impl RawCase {
     fn check(self, common: &Asked) -> Result<Case, TrialError> {
         let wrong = |message: &str| TrialError::Case { case: self.name.clone(), message: message.to_owned() };
         let odd = |error: crate::ids::IdError| wrong(&error.to_string());
-        let of = self.asked;
-        let purposes = of.purposes.or_else(|| common.purposes.clone()).unwrap_or_default();
+        let purposes = self.purposes.clone().or_else(|| common.purposes.clone()).unwrap_or_default();
         if purposes.is_empty() {
             return Err(wrong("`purposes` is empty: name at least one, here or in `[request]`"));
         }
-        let class = of.class.or(common.class).ok_or_else(|| wrong("name its `class`, here or in `[request]`"))?;
+        let class = self.class.or(common.class).ok_or_else(|| wrong("name its `class`, here or in `[request]`"))?;
         if self.expect == Expect::Placed && !self.by.is_empty() {
             return Err(wrong("what is placed is refused by no rule: leave `by` out"));
         }
         let labels = Labels {
             class,
             purposes,
-            countries: of.countries.or_else(|| common.countries.clone()),
-            language: of.language.or(common.language),
+            countries: self.countries.clone().or_else(|| common.countries.clone()),
+            language: self.language.or(common.language),
         };
-        let tenant = of.tenant.or_else(|| common.tenant.clone());
-        let project = of.project.or_else(|| common.project.clone());
+        let tenant = self.tenant.clone().or_else(|| common.tenant.clone());
+        let project = self.project.clone().or_else(|| common.project.clone());
         let request = Request {
-            action: of.action.or(common.action).unwrap_or(Action::Infer),
+            action: self.action.or(common.action).unwrap_or(Action::Infer),
             tenant: tenant.map_or_else(|| TenantId::parse("tenant"), Ok).map_err(odd)?,
             project: project.map_or_else(|| ProjectId::parse("project"), Ok).map_err(odd)?,
-            model: of.model.or_else(|| common.model.clone()),
+            model: self.model.clone().or_else(|| common.model.clone()),
             labels,
         };
         Ok(Case { name: self.name.clone(), factory: self.factory, request, expect: self.expect, by: self.by })

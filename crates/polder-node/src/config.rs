@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use polder_core::canonical::Digest;
 use polder_core::facts::{Passport, TrustedIssuer};
+use polder_core::framework::{Framework, shipped};
 use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::NodeCard;
 use polder_core::labels::Labels;
@@ -132,6 +133,8 @@ pub struct HomeConfig {
     pub guardrails: Vec<Guardrail>,
     /// The solver's program; `cvc5` on the PATH where absent.
     pub solver: Option<PathBuf>,
+    /// Further framework versions that policies may name.
+    pub frameworks: Vec<Framework>,
 }
 
 /// An application's key, without its secret.
@@ -215,6 +218,16 @@ pub fn file_name(path: &Path) -> String {
 }
 
 impl Config {
+    /// The schema of every policy: over the frameworks that Polder brings, and the home's own.
+    pub fn schema(&self) -> Result<PolicySchema, ConfigError> {
+        let own = self.home.iter().flat_map(|home| home.frameworks.iter().cloned());
+        let made = shipped().and_then(|shipped| PolicySchema::new(shipped.into_iter().chain(own).collect()));
+        made.map_err(|message| ConfigError::Content {
+            path: PathBuf::from("frameworks"),
+            message: format!("no policy schema can be made of these frameworks: {message}"),
+        })
+    }
+
     /// Reads and checks a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let content = |message: String| ConfigError::Content { path: path.to_owned(), message };
@@ -243,3 +256,6 @@ impl Config {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,8 +97,7 @@ impl Node {
         let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
         let store = Store::open(&state.join("node.db")).await?;
         let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
-        let schema =
-            Arc::new(PolicySchema::shipped().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
+        let schema = Arc::new(config.schema()?);
         let factory = match &config.factory {
             Some(factory) => {
                 let engine = engine(factory).await?;

@@ -87,7 +87,11 @@ impl Count {
                 self.depth += 1;
                 if self.depth > NESTING_MAX {
                     let message = format!("brackets nest more than {NESTING_MAX} deep");
-                    return Err(Beyond { offset: at, message, hint: "write the condition flatter, or as several rules" });
+                    return Err(Beyond {
+                        offset: at,
+                        message,
+                        hint: "write the condition flatter, or as several rules",
+                    });
                 }
                 self.operator(at)
             }

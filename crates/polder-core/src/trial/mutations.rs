@@ -32,7 +32,10 @@ pub fn mutations(layer: &Layer) -> Vec<Mutation> {
         let rule = id.unwrap_or("permit").to_owned();
         let whole = |changed: Option<&str>| -> String {
             let texts = texts.iter().enumerate();
-            texts.filter_map(|(at, text)| if at == place { changed } else { Some(text.as_str()) }).collect::<Vec<_>>().join("\n")
+            texts
+                .filter_map(|(at, text)| if at == place { changed } else { Some(text.as_str()) })
+                .collect::<Vec<_>>()
+                .join("\n")
         };
         all.push(Mutation { rule: rule.clone(), left_out: "the whole policy".to_owned(), text: whole(None) });
         let Ok(json) = policy.to_json() else { continue };
@@ -101,7 +104,9 @@ fn without(list: &[Value], place: usize) -> Value {
 
 /// Every change of one expression, with what it leaves out.
 fn of_expression(expression: &Value) -> Vec<(String, Value)> {
-    let Some((operator, operands)) = expression.as_object().and_then(|all| all.iter().next()) else { return Vec::new() };
+    let Some((operator, operands)) = expression.as_object().and_then(|all| all.iter().next()) else {
+        return Vec::new();
+    };
     match (operator.as_str(), operands) {
         ("&&" | "||", _) => of_chain(operator, expression),
         ("Set", Value::Array(entries)) if entries.len() > 1 => {

@@ -55,9 +55,7 @@ pub async fn list(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<
     let home = home(&node)?;
     let state = home.view.policies();
     let history = node.store.policies(HISTORY_MAX).await.map_err(Problem::internal)?;
-    let guardrail = |one: &crate::home::lifecycle::Guardrail| {
-        json!({"claim": one.claim.name, "digest": one.digest, "says": one.claim.says})
-    };
+    let guardrail = |one: &crate::home::lifecycle::Guardrail| json!({"claim": one.claim.name, "digest": one.digest, "says": one.claim.says});
     Ok(Json(json!({
         "active": *state.version,
         "history": history,

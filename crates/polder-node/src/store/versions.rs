@@ -119,7 +119,11 @@ fn version(row: &SqliteRow) -> Result<PolicyVersion, StoreError> {
 }
 
 /// Writes a version beside its leaf.
-pub(super) async fn insert(connection: &mut SqliteConnection, place: u64, policy: &PolicyText) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    place: u64,
+    policy: &PolicyText,
+) -> Result<(), StoreError> {
     let PolicyText { number, activation, text } = policy;
     let how = serde_json::to_value(activation.how).map_err(|_| odd("origin"))?;
     let proofs = serde_json::to_string(&activation.proofs).map_err(|_| odd("proofs"))?;

@@ -227,6 +227,7 @@ fn write_home(
             keys,
             guardrails: Vec::new(),
             solver: None,
+            frameworks: Vec::new(),
         }),
         factory: None,
     };

@@ -1,8 +1,6 @@
 //! Tests of the limits: whatever is within them is read on a small stack, whatever is not is refused with its place.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::time::{Duration, Instant};
-
 use super::*;
 use crate::policy::{Layer, LayerKind, PolicyError};
 use crate::tests::schema;
@@ -17,9 +15,7 @@ fn parse(text: String) -> Result<Layer, PolicyError> {
 }
 
 fn refused(text: String) -> String {
-    let start = Instant::now();
     let error = parse(text).unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(5), "{error}");
     assert!(error.hint.is_some());
     error.to_string()
 }
@@ -89,10 +85,11 @@ fn what_is_just_within_the_limits_does_not_end_the_process() {
     let mixed = "true && (".repeat(NESTING_MAX - 1) + "true" + &" && true".repeat(150) + &")".repeat(NESTING_MAX - 1);
     parse(rule(&mixed)).unwrap();
     let countries = ["FR", "DE"].iter().cycle().take(ENTRIES_MAX - 5).map(|one| format!("Country::\"{one}\""));
-    let listed = format!("context has countries && [{}].containsAny(context.countries)", countries.collect::<Vec<_>>().join(","));
-    let start = Instant::now();
+    let listed = format!(
+        "context has countries && [{}].containsAny(context.countries)",
+        countries.collect::<Vec<_>>().join(",")
+    );
     parse(rule(&listed)).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -100,8 +97,11 @@ fn what_stands_in_strings_and_comments_does_not_count() {
     let quoted = format!("context.project == \"{}\\\"{}\"", "(".repeat(400), "permit (".repeat(2_000));
     parse(rule(&quoted)).unwrap();
     parse(format!("{}{}\n", rule("true"), "// ((((".repeat(10_000))).unwrap();
-    let many: String = (0..POLICIES_MAX - 1).map(|number| rule("true").replace("\"a\"", &format!("\"a{number}\"")).split_off(38)).collect();
-    let start = Instant::now();
-    assert_eq!(parse(format!("permit (principal, action, resource);\n{many}")).unwrap().rules().count(), POLICIES_MAX - 1);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let many: String = (0..POLICIES_MAX - 1)
+        .map(|number| rule("true").replace("\"a\"", &format!("\"a{number}\"")).split_off(38))
+        .collect();
+    assert_eq!(
+        parse(format!("permit (principal, action, resource);\n{many}")).unwrap().rules().count(),
+        POLICIES_MAX - 1
+    );
 }

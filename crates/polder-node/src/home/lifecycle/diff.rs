@@ -156,7 +156,8 @@ fn other(request: &Request, before: &Snapshot, after: &Snapshot) -> Option<(Said
     };
     let (by_old, by_new) = (refusing(&old), refusing(&new));
     let only = |one: &BTreeSet<(NodeId, String)>, other: &BTreeSet<(NodeId, String)>, policy: &'static str| {
-        let because = |(factory, rule): &(NodeId, String)| Because { factory: factory.clone(), rule: rule.clone(), policy };
+        let because =
+            |(factory, rule): &(NodeId, String)| Because { factory: factory.clone(), rule: rule.clone(), policy };
         one.difference(other).map(because).collect::<Vec<_>>()
     };
     let because = [only(&by_old, &by_new, "old"), only(&by_new, &by_old, "new")].concat();

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polder_core::canonical::{Digest, hash};
-use polder_core::policy::PolicySchema;
+use polder_core::policy::{LABELS_POLICY, PolicySchema};
 use polder_core::statement::v1::{ProofResult, ProofVerdict};
 
 use super::ActivationError;
-use crate::proof::{Claim, Cvc5, Goal, NamedPolicy, Proof, ProofError, Prover, Verdict, prove, shipped_policy};
+use crate::proof::{Claim, Cvc5, Goal, LABELS, NamedPolicy, Proof, ProofError, Prover, Verdict, prove, shipped_policy};
 
 /// Longest that one claim may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -98,9 +98,15 @@ impl Guardrails {
         owner: &NamedPolicy,
     ) -> Result<Proof, ProofError> {
         let claim = &guardrail.claim;
-        let beside = claim.policies.iter().any(|name| name == BASELINE);
-        let policies: Vec<NamedPolicy> =
-            beside.then(|| baseline.clone()).into_iter().chain([owner.clone()]).collect();
+        let names = |name: &str| claim.policies.iter().any(|named| named == name);
+        let mut policies = Vec::new();
+        if names(LABELS) {
+            policies.push(NamedPolicy::parse(LABELS, LABELS_POLICY, &self.schema)?);
+        }
+        if names(BASELINE) {
+            policies.push(baseline.clone());
+        }
+        policies.push(owner.clone());
         let bound = match &claim.goal {
             Goal::NoWiderThan(name) if name == BASELINE => Some(baseline.clone()),
             Goal::NoWiderThan(name) => {

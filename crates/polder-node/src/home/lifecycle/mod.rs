@@ -133,7 +133,7 @@ impl Lifecycle {
                 Err(error) => problem = Some(format!("version {} does not hold any more: {error}", version.number)),
             }
         }
-        match self.from_file(How::Start, active.is_some()).await {
+        match self.of_file(How::Start, active.is_some()).await {
             Ok(None) => {}
             Ok(Some(candidate)) => {
                 let before = active.as_ref().map(|(_, layer)| layer.as_ref());
@@ -185,7 +185,7 @@ impl Lifecycle {
             Err(error) => state.baseline_problem = Some(kept(&error.to_string())),
         })
         .await;
-        let problem = match self.from_file(How::Reload, true).await {
+        let problem = match self.of_file(How::Reload, true).await {
             Ok(None) => None,
             Ok(Some(candidate)) => self.put(view, candidate).await.err().map(|error| kept(&error.to_string())),
             Err(error) => Some(kept(&error)),
@@ -249,7 +249,7 @@ impl Lifecycle {
     }
 
     /// The file's text as a candidate, where it has to be taken; what keeps it from being one is said in words.
-    async fn from_file(&self, how: How, in_force: bool) -> Result<Option<Candidate>, String> {
+    async fn of_file(&self, how: How, in_force: bool) -> Result<Option<Candidate>, String> {
         let text = read_policy(&self.file).map_err(|e| e.to_string())?;
         let taken = self.store.policy_from_file().await.map_err(|e| e.to_string())?;
         if in_force && taken.as_deref() == Some(text.as_str()) {
@@ -354,3 +354,6 @@ fn must_be_taken(version: &PolicyVersion, how: How) -> bool {
 fn kept(reason: &str) -> String {
     format!("{reason}; the text of before stays in force")
 }
+
+#[cfg(test)]
+mod tests;
