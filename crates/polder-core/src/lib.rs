@@ -21,6 +21,7 @@ pub mod receipt;
 pub mod request;
 pub mod statement;
 pub mod ticket;
+pub mod trial;
 pub mod usage;
 pub mod world;
 

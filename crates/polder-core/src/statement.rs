@@ -31,6 +31,9 @@ pub mod v1 {
         /// A factory ran, or tried to.
         #[serde(rename = "polder/execution/v1")]
         Execution(ExecutionStatement),
+        /// A home put an owner's policy in force.
+        #[serde(rename = "polder/activation/v1")]
+        Activation(ActivationStatement),
     }
 
     /// A home's decision, with everything that made it.
@@ -133,6 +136,71 @@ pub mod v1 {
         Cancelled,
         /// The engine failed.
         Failed,
+    }
+
+    /// An owner's policy that came into force. The leaf comes first: no decision is made under a policy without one.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct ActivationStatement {
+        /// The home.
+        pub home: NodeId,
+        /// The file's name, without its folder.
+        pub file: String,
+        /// The digest of the policy's text.
+        pub digest: Digest,
+        /// The digest of the one that was in force before; absent for the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub previous: Option<Digest>,
+        /// The digest of the federation's baseline beside it.
+        pub baseline: Digest,
+        /// The instant, in Unix milliseconds.
+        pub at_ms: u64,
+        /// What put it in force.
+        pub how: How,
+        /// Whether it can only forbid more than the one before, so that no proof was waited for.
+        pub narrower: bool,
+        /// What was proved before, one entry for each guardrail; empty where none was declared or waited for.
+        pub proofs: Vec<ProofResult>,
+    }
+
+    /// What puts a policy in force.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum How {
+        /// The file of the configuration, when the node started.
+        Start,
+        /// The file of the configuration, read again.
+        Reload,
+        /// The owner's call.
+        Activate,
+        /// The owner's call for a former version.
+        Rollback,
+    }
+
+    /// How a claim about a policy fared.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct ProofResult {
+        /// The claim's name.
+        pub claim: String,
+        /// The digest of the claim's text.
+        pub digest: Digest,
+        /// The verdict.
+        pub verdict: ProofVerdict,
+        /// How long it took, in milliseconds.
+        pub ms: u64,
+    }
+
+    /// A verdict on a claim.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum ProofVerdict {
+        /// There is no exception.
+        Proven,
+        /// There is one.
+        Refuted,
+        /// There was no answer.
+        Timeout,
     }
 
     impl Statement {

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 
 use polder_core::canonical::Digest;
 use polder_core::facts::{Passport, TrustedIssuer};
+use polder_core::framework::{Framework, shipped};
 use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::NodeCard;
 use polder_core::labels::Labels;
 use polder_core::placement::Weights;
-use polder_core::policy::{Layer, LayerKind, PolicySchema};
+use polder_core::policy::{Layer, LayerKind, PolicySchema, TEXT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
+
+use crate::home::lifecycle::Guardrail;
 
 pub mod raw;
 
@@ -126,6 +129,12 @@ pub struct HomeConfig {
     pub projects: BTreeMap<ProjectId, Labels>,
     /// The applications' keys.
     pub keys: Vec<ApiKey>,
+    /// What must be proved of every policy before it comes into force.
+    pub guardrails: Vec<Guardrail>,
+    /// The solver's program; `cvc5` on the PATH where absent.
+    pub solver: Option<PathBuf>,
+    /// Further framework versions that policies may name.
+    pub frameworks: Vec<Framework>,
 }
 
 /// An application's key, without its secret.
@@ -186,12 +195,39 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Confi
 
 /// Reads and checks a policy file.
 pub fn read_layer(kind: LayerKind, path: &Path, schema: &PolicySchema) -> Result<(Layer, String), ConfigError> {
-    let text = read_text(path)?;
-    let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    Ok((Layer::parse(kind, &file, &text, schema)?, text))
+    let text = read_policy(path)?;
+    Ok((Layer::parse(kind, &file_name(path), &text, schema)?, text))
+}
+
+/// Reads the text of a policy file, if it is no larger than a policy may be.
+pub fn read_policy(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read as _;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let (file, mut text) = (std::fs::File::open(path).map_err(failed)?, String::new());
+    file.take(TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!("larger than a policy may be, which is {TEXT_BYTES_MAX} bytes");
+        return Err(ConfigError::Content { path: path.to_owned(), message });
+    }
+    Ok(text)
+}
+
+/// A file's name, without its folder.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 impl Config {
+    /// The schema of every policy: over the frameworks that Polder brings, and the home's own.
+    pub fn schema(&self) -> Result<PolicySchema, ConfigError> {
+        let own = self.home.iter().flat_map(|home| home.frameworks.iter().cloned());
+        let made = shipped().and_then(|shipped| PolicySchema::new(shipped.into_iter().chain(own).collect()));
+        made.map_err(|message| ConfigError::Content {
+            path: PathBuf::from("frameworks"),
+            message: format!("no policy schema can be made of these frameworks: {message}"),
+        })
+    }
+
     /// Reads and checks a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let content = |message: String| ConfigError::Content { path: path.to_owned(), message };
@@ -220,3 +256,6 @@ impl Config {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod factory;
+pub mod frameworks;
 pub mod gateway;
 pub mod home;
 pub mod inference;

@@ -17,7 +17,7 @@ use polder_core::statement::v1::Statement;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{now_ms, random};
-use crate::store::{Leaf, Store, StoreError, StoredLeaf};
+use crate::store::{Leaf, PolicyText, Store, StoreError, StoredLeaf};
 
 /// Longest time that a batch stays open.
 pub const BATCH_MS_MAX: u64 = 5;
@@ -90,14 +90,26 @@ impl Log {
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
     /// no checkpoint ever covered it.
     pub async fn append(&self, decision: &str, statement: &Statement) -> Result<Pending, LogError> {
+        self.send(decision, statement, None).await
+    }
+
+    /// Hands an activation to the writer, with the text that it puts in force: both are written, or neither is.
+    pub async fn append_policy(&self, policy: PolicyText) -> Result<Pending, LogError> {
+        let statement = Statement::Activation(policy.activation.clone());
+        self.send(&policy.activation.digest.to_hex(), &statement, Some(policy)).await
+    }
+
+    async fn send(&self, key: &str, statement: &Statement, policy: Option<PolicyText>) -> Result<Pending, LogError> {
         let bytes = statement.to_bytes()?;
         let salt = random()?;
         let kind = match statement {
             Statement::Decision(_) => "decision",
             Statement::Execution(_) => "execution",
+            Statement::Activation(_) => "activation",
         };
         let commitment = commitment(&salt, &bytes);
-        let leaf = Leaf { kind, decision: decision.to_owned(), at_ms: now_ms(), salt, statement: bytes, commitment };
+        let (decision, at_ms) = (key.to_owned(), now_ms());
+        let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy };
         let (done, pending) = oneshot::channel();
         self.writer.send(Append { leaf, done }).await.map_err(|_| LogError::Stopped)?;
         Ok(Pending(pending))
@@ -115,15 +127,23 @@ impl Log {
 
     /// This node's half of a receipt: the newest statement of a kind for a decision, proved under the current checkpoint.
     pub async fn half(&self, kind: &str, decision: &str) -> Result<Option<Half>, LogError> {
-        let Some(leaf) = self.store.leaf(kind, decision).await? else { return Ok(None) };
+        Ok(self.store.leaf(kind, decision).await?.and_then(|leaf| self.prove(leaf)))
+    }
+
+    /// The statement at a place of the log, proved under the current checkpoint.
+    pub async fn half_at(&self, place: u64) -> Result<Option<Half>, LogError> {
+        Ok(self.store.leaf_at(place).await?.and_then(|leaf| self.prove(leaf)))
+    }
+
+    fn prove(&self, leaf: StoredLeaf) -> Option<Half> {
         let StoredLeaf { index, salt, statement } = leaf;
-        let Ok(statement) = serde_json::from_slice(&statement) else { return Ok(None) };
-        let proof = self.read(|state| {
+        let statement = serde_json::from_slice(&statement).ok()?;
+        let (path, checkpoint) = self.read(|state| {
             let path = state.tree.inclusion(index, state.tree.size())?;
             Some((path, state.note.clone()))
-        });
+        })?;
         let card = NodeCard::clone(&self.card);
-        Ok(proof.map(|(path, checkpoint)| Half { statement, salt, index, path, checkpoint, card }))
+        Some(Half { statement, salt, index, path, checkpoint, card })
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {

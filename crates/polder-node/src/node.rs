@@ -25,7 +25,8 @@ use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Gateway};
-use crate::home::{Home, Known, PolicyState, View};
+use crate::home::lifecycle::Lifecycle;
+use crate::home::{Home, Known, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
 use crate::log::Log;
@@ -78,7 +79,6 @@ pub struct Node {
     pub home: Option<Arc<Home>>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
-    schema: Arc<PolicySchema>,
     keys: NodeKeys,
     /// Held while the node lives: two nodes in one state folder would fork its log.
     _lock: File,
@@ -97,8 +97,7 @@ impl Node {
         let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
         let store = Store::open(&state.join("node.db")).await?;
         let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
-        let schema =
-            Arc::new(PolicySchema::shipped().map_err(|e| system("Polder's own policy schema does not parse", &e))?);
+        let schema = Arc::new(config.schema()?);
         let factory = match &config.factory {
             Some(factory) => {
                 let engine = engine(factory).await?;
@@ -110,11 +109,11 @@ impl Node {
             None => None,
         };
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
-        let of_home = home.iter().flat_map(|home| home.view.policies().refused.clone());
+        let of_home = home.iter().flat_map(|home| home.view.policies().refused());
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
-        Ok(Arc::new(Self { config, store, log, home, factory, schema, keys, _lock: lock, started_ms: now_ms() }))
+        Ok(Arc::new(Self { config, store, log, home, factory, keys, _lock: lock, started_ms: now_ms() }))
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
@@ -192,7 +191,10 @@ impl Node {
                 "factories_up": known.values().filter(|known| known.gone.is_none()).count(),
                 "policy": policies.owner.digest(),
                 "baseline": policies.baseline.digest(),
-                "policy_problems": policies.refused,
+                "policy_version": policies.version.number,
+                "policy_file": policies.version.file,
+                "guardrails": home.lifecycle.guardrails().iter().map(|one| &one.claim.name).collect::<Vec<_>>(),
+                "policy_problems": policies.refused(),
                 "clock_problem": home.view.clock_fault(now_ms()).map(|fault| fault.to_string()),
             })
         });
@@ -223,14 +225,8 @@ impl Node {
     /// Reads policies and terms again. What is broken stays as it was; the messages say where.
     pub async fn reload(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
-        if let (Some(home), Some(config)) = (&self.home, &self.config.home) {
-            match PolicyState::load(config, &self.schema, &self.store).await {
-                Ok(state) => {
-                    problems.extend(state.refused.iter().cloned());
-                    home.view.set_policies(state, now_ms());
-                }
-                Err(error) => problems.push(error.to_string()),
-            }
+        if let Some(home) = &self.home {
+            problems.extend(home.lifecycle.reload(&home.view).await);
         }
         if let Some(factory) = &self.factory {
             match factory.reload_terms().await {
@@ -322,7 +318,8 @@ async fn open_home(
         authorities.push((config.node.clone(), own));
         peers.insert(config.node.clone(), Arc::new(Local::new(config.node.clone(), Arc::clone(factory))));
     }
-    let policies = PolicyState::load(home, schema, store).await?;
+    let lifecycle = Lifecycle::new(config.node.clone(), home, Arc::clone(schema), store.clone(), log.clone());
+    let policies = lifecycle.open().await?;
     let failed = |error: crate::store::StoreError| NodeError::System(error.to_string());
     let mut window = Window::default();
     for (day, factory, tokens) in
@@ -337,6 +334,6 @@ async fn open_home(
     let view = View::new(&authorities, schema, trust, home.weights, policies, window, latest_ms);
     let view = view.map_err(crate::config::ConfigError::from)?;
     let authority = keys.key(Role::Authority)?.clone();
-    let home = Home::new(config.node.clone(), home, authority, peers, view, log.clone(), store.clone());
+    let home = Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone(), store.clone());
     Ok(Some(Arc::new(home)))
 }

@@ -1,4 +1,5 @@
-//! Policy files, and their last texts that could be used.
+//! The files of baseline and terms, and their last texts that could be used. The owner's policy is absent: it has versions,
+//! see `home::lifecycle`.
 //!
 //! A broken file never opens a door and never shuts a working one: the node keeps the text it last accepted, says where the new
 //! one is broken, and goes on refusing what the kept text refuses. Without such a text a broken file is an error.
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use polder_core::policy::{Layer, LayerKind, PolicySchema};
 
-use crate::config::{ConfigError, read_layer};
+use crate::config::{ConfigError, file_name, read_layer};
 use crate::store::Store;
 
 /// A layer in force.
@@ -27,7 +28,7 @@ pub struct InForce {
 /// Reads a policy file, or takes its last text that could be used.
 pub async fn load(kind: LayerKind, path: &Path, schema: &PolicySchema, store: &Store) -> Result<InForce, ConfigError> {
     let name = format!("{kind:?}").to_lowercase();
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = file_name(path);
     let failed = |message: String| ConfigError::Content { path: path.to_owned(), message };
     match read_layer(kind, path, schema) {
         Ok((layer, text)) => {

@@ -6,8 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use polder_core::canonical::Digest;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{Row as _, SqliteConnection};
+
+mod versions;
+
+pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +29,9 @@ pub struct Store {
 /// One log entry with what stands behind it.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// `decision` or `execution`.
+    /// `decision`, `execution` or `activation`.
     pub kind: &'static str,
-    /// The decision's id; both kinds have one.
+    /// The decision's id; for an activation the policy's digest.
     pub decision: String,
     /// When it was made, in Unix milliseconds.
     pub at_ms: u64,
@@ -35,6 +41,8 @@ pub struct Leaf {
     pub statement: Vec<u8>,
     /// The commitment, which is the log entry.
     pub commitment: Digest,
+    /// The policy that an activation puts in force. It is written with its leaf or not at all.
+    pub policy: Option<PolicyText>,
 }
 
 /// A leaf as it was found again.
@@ -59,7 +67,8 @@ pub struct Used<'a> {
     pub tokens: u64,
 }
 
-/// The tables. `leaf.place` is the index in the log; gaps cannot occur, because one writer fills it in order.
+/// The tables. `leaf.place` is the index in the log; gaps cannot occur, because one writer fills it in order. `policy` holds
+/// the last good texts of baseline and terms, `policy_version` every text of the owner's that was ever in force.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS leaf (
     place      INTEGER PRIMARY KEY,
@@ -89,6 +98,18 @@ CREATE TABLE IF NOT EXISTS policy (
     layer TEXT PRIMARY KEY,
     file  TEXT NOT NULL,
     text  TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS policy_version (
+    number   INTEGER PRIMARY KEY,
+    layer    TEXT NOT NULL,
+    file     TEXT NOT NULL,
+    text     TEXT NOT NULL,
+    digest   BLOB NOT NULL,
+    at_ms    INTEGER NOT NULL,
+    how      TEXT NOT NULL,
+    narrower INTEGER NOT NULL,
+    proofs   TEXT NOT NULL,
+    place    INTEGER NOT NULL REFERENCES leaf (place)
 ) STRICT;
 ";
 
@@ -129,11 +150,21 @@ impl Store {
     pub async fn leaf(&self, kind: &str, decision: &str) -> Result<Option<StoredLeaf>, StoreError> {
         let sql = "SELECT place, salt, statement FROM leaf WHERE decision = ? AND kind = ? ORDER BY place DESC LIMIT 1";
         let row = sqlx::query(sql).bind(decision).bind(kind).fetch_optional(&self.pool).await?;
-        row.map(|row| {
-            let index = u64::try_from(row.get::<i64, _>(0)).unwrap_or_default();
-            Ok(StoredLeaf { index, salt: bytes32(row.get::<&[u8], _>(1))?, statement: row.get(2) })
-        })
-        .transpose()
+        row.as_ref().map(stored_leaf).transpose()
+    }
+
+    /// The leaf at a place.
+    pub async fn leaf_at(&self, place: u64) -> Result<Option<StoredLeaf>, StoreError> {
+        let sql = "SELECT place, salt, statement FROM leaf WHERE place = ?";
+        let row = sqlx::query(sql).bind(signed(place)).fetch_optional(&self.pool).await?;
+        row.as_ref().map(stored_leaf).transpose()
+    }
+
+    /// The statements of the latest decisions, newest first.
+    pub async fn latest_decision_statements(&self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
+        let sql = "SELECT statement FROM leaf WHERE kind = 'decision' ORDER BY place DESC LIMIT ?";
+        let rows = sqlx::query(sql).bind(count).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// The ids of the latest decisions, newest first.
@@ -213,6 +244,11 @@ impl Store {
     }
 }
 
+fn stored_leaf(row: &SqliteRow) -> Result<StoredLeaf, StoreError> {
+    let index = u64::try_from(row.get::<i64, _>(0)).unwrap_or_default();
+    Ok(StoredLeaf { index, salt: bytes32(row.get::<&[u8], _>(1))?, statement: row.get(2) })
+}
+
 /// SQLite's integers are signed.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -229,7 +265,10 @@ async fn insert(connection: &mut SqliteConnection, place: u64, leaf: &Leaf) -> R
     .bind(leaf.salt.as_slice())
     .bind(&leaf.statement)
     .bind(leaf.commitment.0.as_slice())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    match &leaf.policy {
+        Some(policy) => versions::insert(connection, place, policy).await,
+        None => Ok(()),
+    }
 }

@@ -51,6 +51,12 @@ pub fn bold(text: &str) -> String {
     if wanted { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
+/// An instant in Unix milliseconds as UTC, `YYYY-MM-DD HH:MM:SS`.
+pub fn instant(instant_ms: &Value) -> String {
+    let of_day = instant_ms.as_u64().unwrap_or(0) / 1_000 % 86_400;
+    format!("{} {:02}:{:02}:{:02}", date(instant_ms), of_day / 3_600, of_day / 60 % 60, of_day % 60)
+}
+
 /// The UTC date of an instant in Unix milliseconds, `YYYY-MM-DD`. The conversion is Howard Hinnant's `civil_from_days`.
 pub fn date(instant_ms: &Value) -> String {
     let days = i64::try_from(instant_ms.as_u64().unwrap_or(0) / 86_400_000).unwrap_or(0) + 719_468;
@@ -67,12 +73,13 @@ pub fn date(instant_ms: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::date;
+    use super::{date, instant};
 
     #[test]
     fn dates_are_of_the_calendar() {
         assert_eq!(date(&0.into()), "1970-01-01");
         assert_eq!(date(&951_782_400_000_u64.into()), "2000-02-29");
         assert_eq!(date(&1_795_305_600_000_u64.into()), "2026-11-22");
+        assert_eq!(instant(&1_795_359_661_999_u64.into()), "2026-11-22 15:01:01");
     }
 }

@@ -21,6 +21,7 @@ fn leaves(demo: &Demo) -> u64 {
 #[test]
 fn deciding_runs_nothing_and_says_what_asking_would() {
     let demo = Demo::start();
+    let before = leaves(&demo);
     let placed = decide(&demo, &json!({"project": "customer-service", "model": "polder-toy"}));
     assert_eq!((placed.code, &placed.json()["factory"]), (0, &json!("munich")));
     assert_eq!(placed.json()["verdicts"].as_array().unwrap().len(), 8);
@@ -37,5 +38,5 @@ fn deciding_runs_nothing_and_says_what_asking_would() {
         let ended = decide(&demo, &bad);
         assert!(ended.code == 1 && ended.stderr.contains(word), "{ended:?}");
     }
-    assert_eq!(leaves(&demo), 0, "nothing was recorded, because nothing was decided for anyone");
+    assert_eq!(leaves(&demo), before, "nothing was recorded, because nothing was decided for anyone");
 }

@@ -6,19 +6,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Folder, polder, run, skip};
-
-/// Whether the solver is there; where it is not, the test is skipped and counted.
-fn has_solver(test: &str) -> bool {
-    let named = std::env::var_os("POLDER_CVC5").map(std::path::PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = named.into_iter().chain(std::env::split_paths(&path).map(|folder| folder.join("cvc5")));
-    let found = there.into_iter().any(|program| program.is_file());
-    if !found {
-        skip(test, "cvc5 is not on the PATH");
-    }
-    found
-}
+use support::{Folder, has_solver, polder, run};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))

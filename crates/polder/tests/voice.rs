@@ -31,7 +31,7 @@ fn said(arguments: &[&str]) -> String {
 fn help() {
     let whole: String = std::iter::once(vec!["--help"])
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
-        .chain([vec!["policy", "prove", "--help"]])
+        .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

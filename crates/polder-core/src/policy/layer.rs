@@ -13,7 +13,7 @@ use cedar_policy::{
 use serde_json::Value;
 
 use super::column::{Case, Column, Question};
-use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, hazards};
+use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, hazards, limits};
 use crate::canonical::{Digest, hash};
 use crate::labels::{Action, Closed as _};
 
@@ -75,9 +75,10 @@ pub struct Refusal {
 }
 
 impl Layer {
-    /// Parses a layer and holds it against schema and house rule.
+    /// Parses a layer and holds it against limits, schema and house rule.
     pub fn parse(kind: LayerKind, file: &str, text: &str, schema: &PolicySchema) -> Result<Self, PolicyError> {
         let source = Source { file, text };
+        limits::check(text).map_err(|beyond| source.at(beyond.offset, &beyond.message, Some(beyond.hint)))?;
         let set = PolicySet::from_str(text).map_err(|errors| source.of_parse(&DetailedError::from(&errors)))?;
         if set.num_of_templates() > 0 {
             return Err(source.at(0, "policy templates are not used here", Some("write each policy out")));

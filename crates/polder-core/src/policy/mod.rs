@@ -9,15 +9,19 @@ use serde::{Deserialize, Serialize};
 
 mod attributes;
 mod axioms;
+mod changes;
 mod column;
 mod hazards;
 mod layer;
+mod limits;
 mod narrower;
 mod schema;
 
 pub use axioms::{Axiom, axioms, axioms_about, paths};
+pub use changes::{RuleChanges, rule_changes};
 pub use column::{Case, Column, Question, Usage, touches};
 pub use layer::{Layer, PolicyError, Refusal, Rule, ask};
+pub use limits::{ENTRIES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, TEXT_BYTES_MAX};
 pub use narrower::is_only_narrower;
 pub use schema::{NUMBERS, PolicySchema, SEALS};
 

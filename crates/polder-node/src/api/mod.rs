@@ -25,6 +25,7 @@ use crate::refusal;
 
 mod decide;
 mod facts;
+mod policies;
 mod receipts;
 
 /// Marks a connection that came over the node's own socket.
@@ -35,11 +36,17 @@ pub struct OwnSocket;
 pub struct Problem {
     status: StatusCode,
     detail: String,
+    /// A further member of the document, where there is one.
+    more: Option<(&'static str, Value)>,
 }
 
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), more: None }
+    }
+
+    fn with(self, member: &'static str, value: Value) -> Self {
+        Self { more: Some((member, value)), ..self }
     }
 
     fn internal(error: impl ToString) -> Self {
@@ -52,8 +59,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("error");
-        let body =
+        let mut body =
             json!({"type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail});
+        if let Some((member, value)) = self.more {
+            body[member] = value;
+        }
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
     }
 }
@@ -94,7 +104,23 @@ impl Caller {
         }
     }
 
-    /// May it put policies and terms in force?
+    /// May it read policies and their history?
+    fn reads_policies(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "policies are for the owner and auditors")),
+        }
+    }
+
+    /// May it say which policy is in force?
+    fn owns(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "the policy is the owner's")),
+        }
+    }
+
+    /// May it have the files of policies and terms read again?
     fn reloads(self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Operator) => Ok(()),
@@ -131,6 +157,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/decisions/{id}", get(decision))
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
         .route("/api/v1/decide", post(decide::decide))
+        .route("/api/v1/policies", get(policies::list))
+        .route("/api/v1/policies/activate", post(policies::activate))
+        .route("/api/v1/policies/rollback", post(policies::rollback))
+        .route("/api/v1/policies/diff", post(policies::diff))
+        .route("/api/v1/policies/{version}", get(policies::show))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
@@ -217,7 +248,9 @@ async fn decision(
 
 async fn reload(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
     caller.reloads()?;
-    match node.reload().await {
+    // In a task of its own: a caller who goes away does not leave it half done.
+    let ended = tokio::spawn(async move { node.reload().await }).await;
+    match ended.map_err(Problem::internal)? {
         Ok(()) => Ok(Json(json!({"reloaded": true}))),
         Err(messages) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, messages.join("; "))),
     }

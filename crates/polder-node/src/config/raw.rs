@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use polder_core::framework::Framework;
 use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
 use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
 use polder_core::placement::Weights;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text,
 };
+use crate::frameworks;
+use crate::home::lifecycle::Guardrail;
+use crate::proof::SHIPPED_CLAIMS;
 
 /// A node's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +67,15 @@ pub struct Home {
     pub projects: Vec<Project>,
     /// The applications' keys.
     pub keys: Vec<ApiKey>,
+    /// Claims that must be proved of every policy before it comes into force: names, or paths of files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guardrails: Vec<String>,
+    /// The solver's program; `cvc5` on the PATH where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solver: Option<PathBuf>,
+    /// The files of further framework versions that policies may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frameworks: Vec<PathBuf>,
 }
 
 /// One `[[home.projects]]` table.
@@ -144,8 +157,42 @@ impl Home {
             weights: self.weights,
             projects,
             keys: self.keys,
+            guardrails: self
+                .guardrails
+                .iter()
+                .map(|name| guardrail(name, folder, content))
+                .collect::<Result<_, _>>()?,
+            solver: self.solver.map(|solver| folder.join(solver)),
+            frameworks: self
+                .frameworks
+                .iter()
+                .map(|file| framework(&folder.join(file), content))
+                .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn framework(path: &Path, content: &dyn Fn(String) -> ConfigError) -> Result<Framework, ConfigError> {
+    frameworks::of_file(path).map_err(|error| {
+        let hint = error.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+        content(format!("frameworks: {error}{hint}"))
+    })
+}
+
+/// The claim of a name that Polder brings, or of a file.
+fn guardrail(name: &str, folder: &Path, content: &dyn Fn(String) -> ConfigError) -> Result<Guardrail, ConfigError> {
+    let shipped = SHIPPED_CLAIMS.iter().find(|(known, _)| *known == name);
+    let parsed = match shipped {
+        Some((name, text)) => Guardrail::parse(name, text),
+        None if name.contains('/') || name.ends_with(".toml") => {
+            Guardrail::parse(name, &read_text(&folder.join(name))?)
+        }
+        None => {
+            let next = "`polder policy prove --list` shows the names; or give the path of a claim's file";
+            return Err(content(format!("guardrails: no claim `{name}`: {next}")));
+        }
+    };
+    parsed.map_err(|e| content(format!("guardrails: {e}")))
 }
 
 impl Factory {

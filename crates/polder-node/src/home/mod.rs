@@ -29,8 +29,11 @@ use crate::peers::{FrameStream, Peer, PeerError};
 use crate::store::{Store, Used};
 
 mod known;
+pub mod lifecycle;
 mod policies;
 mod view;
+
+use lifecycle::Lifecycle;
 
 pub use known::Known;
 pub use policies::PolicyState;
@@ -47,6 +50,8 @@ pub struct Home {
     peers: BTreeMap<NodeId, Arc<dyn Peer>>,
     /// What it knows of the factories.
     pub view: View,
+    /// How its owner's policies come into force.
+    pub lifecycle: Lifecycle,
     log: Log,
     store: Store,
     capabilities: Mutex<BTreeMap<NodeId, Signed<Capability>>>,
@@ -103,12 +108,14 @@ impl From<std::io::Error> for HomeError {
 
 impl Home {
     /// A home from its parts.
+    #[allow(clippy::too_many_arguments)] // Its parts are what a home is.
     pub fn new(
         node: NodeId,
         config: &HomeConfig,
         authority: SigningKey,
         peers: BTreeMap<NodeId, Arc<dyn Peer>>,
         view: View,
+        lifecycle: Lifecycle,
         log: Log,
         store: Store,
     ) -> Self {
@@ -120,6 +127,7 @@ impl Home {
             authority,
             peers,
             view,
+            lifecycle,
             log,
             store,
             capabilities: Mutex::new(BTreeMap::new()),

@@ -141,7 +141,8 @@ impl View {
 
     fn take_in(&self, known: &mut Known, status: Status, rtt_us: u64) {
         let before = known.status.as_ref();
-        let other_terms = known.terms.is_err() || before.is_none_or(|before| before.terms != status.terms);
+        // Terms that do not hold are not read again until they are others.
+        let other_terms = before.is_none_or(|before| before.terms != status.terms);
         if before.is_none_or(|before| before.passport != status.passport) {
             known.held = believe(&status.node, &status.passport, &known.authority, &self.trust);
             known.passport = passport_root(&status.passport).unwrap_or_default();

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use cedar_policy::{Authorizer, Decision, Policy, RequestEnv};
 use cedar_policy_symcc::err::Error as SymccError;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicySet, Env};
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use polder_core::labels::{Action, Closed as _};
 use polder_core::policy::{LABELS_POLICY, PolicySchema};
@@ -237,14 +238,13 @@ impl Question {
     /// The rules that never forbid anything; with `alone`, those that never forbid anything that nothing else forbids. Each
     /// rule is a question of its own, so several solvers ask side by side.
     async fn idle_rules(&self, solver: &Cvc5, alone: bool) -> Result<Answer, Stop> {
-        let each =
-            self.layers.iter().flat_map(|(name, parts)| parts.forbids.iter().map(move |part| (name, parts, part)));
-        let idle = each.map(|(name, parts, part)| async move {
-            let mut solvers = Solvers::start(solver)?;
-            let acts = self.acts(&mut solvers, parts, part, alone).await?;
-            Ok::<_, Stop>((!acts).then(|| format!("{name}: {}", part.rule)))
-        });
-        let found: Vec<Option<String>> = futures_util::stream::iter(idle).buffered(SIDE_BY_SIDE).try_collect().await?;
+        let mut each: Vec<BoxFuture<'_, Result<Option<String>, Stop>>> = Vec::new();
+        for (name, parts) in &self.layers {
+            for part in &parts.forbids {
+                each.push(Box::pin(self.idle_rule(solver, name, parts, part, alone)));
+            }
+        }
+        let found: Vec<Option<String>> = futures_util::stream::iter(each).buffered(SIDE_BY_SIDE).try_collect().await?;
         let mut rules: Vec<String> = found.into_iter().flatten().collect();
         for (name, parts) in self.layers.iter().filter(|_| alone) {
             for part in &parts.permits {
@@ -257,6 +257,19 @@ impl Question {
         }
         let verdict = if rules.is_empty() { Verdict::Proven } else { Verdict::Refuted };
         Ok(Answer { rules, ..Answer::of(verdict) })
+    }
+
+    async fn idle_rule(
+        &self,
+        solver: &Cvc5,
+        name: &str,
+        parts: &Parts,
+        part: &Part,
+        alone: bool,
+    ) -> Result<Option<String>, Stop> {
+        let mut solvers = Solvers::start(solver)?;
+        let acts = self.acts(&mut solvers, parts, part, alone).await?;
+        Ok((!acts).then(|| format!("{name}: {}", part.rule)))
     }
 
     async fn acts(&self, solvers: &mut Solvers, parts: &Parts, part: &Part, alone: bool) -> Result<bool, Stop> {

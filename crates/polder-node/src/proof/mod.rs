@@ -147,33 +147,5 @@ pub async fn prove(
     })
 }
 
-/// Proves an owner's guardrails about the policies that are to come into force, baseline first, then the owner's own; a
-/// claim's own list of policies is not looked at. Ends with the first that is not proven: that one is the last.
-pub async fn guardrails(prover: &Prover, claims: &[Claim], policies: &[NamedPolicy]) -> Result<Vec<Proof>, ProofError> {
-    let mut proofs = Vec::new();
-    for claim in claims {
-        let bound = match &claim.goal {
-            Goal::NoWiderThan(name) => Some(bound_of(name, policies, &prover.schema)?),
-            _ => None,
-        };
-        let proof = prove(prover, claim, policies, bound.as_ref()).await?;
-        let proven = proof.verdict == Verdict::Proven;
-        proofs.push(proof);
-        if !proven {
-            break;
-        }
-    }
-    Ok(proofs)
-}
-
-/// A bound is one of the policies at hand, or one that Polder brings.
-fn bound_of(name: &str, policies: &[NamedPolicy], schema: &PolicySchema) -> Result<NamedPolicy, ProofError> {
-    if let Some(policy) = policies.iter().find(|policy| policy.name == name) {
-        return Ok(policy.clone());
-    }
-    let unknown = || ProofError::Claim { claim: name.to_owned(), message: "no policy of that name".to_owned() };
-    Ok(NamedPolicy::parse(name, shipped_policy(name).ok_or_else(unknown)?, schema)?)
-}
-
 #[cfg(test)]
 mod tests;

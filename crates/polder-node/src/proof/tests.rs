@@ -226,18 +226,6 @@ fn a_rule_that_another_covers_is_redundant_and_named() {
     assert_eq!(asked(&prover, &claim(Goal::NoDeadRule), &[own]).verdict, Verdict::Proven);
 }
 
-#[test]
-fn guardrails_end_with_the_first_that_does_not_hold() {
-    let Some(solver) = solver("proof_guardrails") else { return };
-    let prover = prover(solver);
-    let bank = policy("bank", shipped_policy("bank").unwrap(), &prover);
-    let holds = claim(Goal::NeverErrors);
-    let fails = claim(Goal::PermittedOnlyWhen("resource has site".to_owned()));
-    let proofs = runtime().block_on(guardrails(&prover, &[holds.clone(), fails, holds], &[bank])).unwrap();
-    let verdicts: Vec<Verdict> = proofs.iter().map(|proof| proof.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Proven, Verdict::Refuted]);
-}
-
 /// A program in the solver's place, and what comes of it.
 fn instead(script: &str) -> Proof {
     use std::os::unix::fs::PermissionsExt as _;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use polder_core::policy::{LayerKind, PolicySchema};
-use polder_node::config::{Config, EngineConfig, read_layer};
+use polder_node::config::{Config, EngineConfig, HomeConfig, read_layer};
 use polder_node::engine::EngineLimits;
 use polder_node::engine::ModelSource;
 use polder_node::engine::embedded::Embedded;
 use polder_node::inference::Engine as _;
+use polder_node::proof::Cvc5;
 use serde::Serialize;
 use serde_json::json;
 
@@ -121,10 +122,11 @@ async fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
         findings.push(port("listen", config.listen));
         findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
     }
-    let schema = PolicySchema::shipped().map_err(Failure::new)?;
+    let schema = config.schema().map_err(|e| Failure::new(e.to_string()))?;
     if let Some(home) = &config.home {
         findings.push(policy("policy", LayerKind::Owner, &home.policy, &schema));
         findings.push(policy("baseline", LayerKind::Baseline, &home.baseline, &schema));
+        findings.extend(guardrails(home));
     }
     if let Some(factory) = &config.factory {
         findings.push(policy("terms", LayerKind::Terms, &factory.terms, &schema));
@@ -156,6 +158,24 @@ fn policy(what: &str, kind: LayerKind, path: &std::path::Path, schema: &PolicySc
         Ok((layer, _)) => good(what, rules(layer.rules().count())),
         Err(error) => bad(what, error.to_string()),
     }
+}
+
+/// The guardrails, and whether there is a solver to prove them.
+fn guardrails(home: &HomeConfig) -> Option<Finding> {
+    let names: Vec<&str> = home.guardrails.iter().map(|one| one.claim.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let path = std::env::var_os("PATH");
+    Some(match Cvc5::find(home.solver.as_deref(), path.as_deref()) {
+        Ok(_) => good("guardrails", names.join(", ")),
+        Err(error) => bad(
+            "guardrails",
+            format!(
+                "{error}: only a policy that just forbids more is taken; install cvc5, or set `solver` in `[home]`"
+            ),
+        ),
+    })
 }
 
 /// How many rules there are, in words.

@@ -57,6 +57,11 @@ fn row(status: &Value) -> Vec<String> {
     if home.is_object() {
         roles.push(format!("home of {}", home["tenant"].as_str().unwrap_or_default()));
         details.push(format!("{} of {} factories up", home["factories_up"], home["factories"]));
+        let guardrails = home["guardrails"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let guardrails: Vec<&str> = guardrails.collect();
+        if !guardrails.is_empty() {
+            details.push(format!("guardrails: {}", guardrails.join(", ")));
+        }
         let problems = home["policy_problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
         details.extend(problems.map(str::to_owned));
     }

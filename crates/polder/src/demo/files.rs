@@ -225,6 +225,9 @@ fn write_home(
             weights: tenant.weights,
             projects,
             keys,
+            guardrails: Vec::new(),
+            solver: None,
+            frameworks: Vec::new(),
         }),
         factory: None,
     };

@@ -123,6 +123,18 @@ pub fn socket_call(socket: &Path, method: &str, path: &str) -> Reply {
     exchange(stream, format!("{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").as_bytes())
 }
 
+/// Sends JSON over a node's own socket.
+pub fn socket_post(socket: &Path, path: &str, body: &Value) -> Reply {
+    let stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    exchange(stream, (head + &body).as_bytes())
+}
+
 fn exchange(mut stream: impl Read + Write, bytes: &[u8]) -> Reply {
     // A server may answer and close before it has read everything.
     drop(stream.write_all(bytes));

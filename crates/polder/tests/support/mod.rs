@@ -107,3 +107,15 @@ pub fn skip(name: &str, reason: &str) {
     let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
     writeln!(file, "{name}: {reason}").unwrap();
 }
+
+/// Whether the solver is there; where it is not, the test is skipped and counted.
+pub fn has_solver(test: &str) -> bool {
+    let named = std::env::var_os("POLDER_CVC5").map(std::path::PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = named.into_iter().chain(std::env::split_paths(&path).map(|folder| folder.join("cvc5")));
+    let found = there.into_iter().any(|program| program.is_file());
+    if !found {
+        skip(test, "cvc5 is not on the PATH");
+    }
+    found
+}

@@ -1,23 +1,27 @@
-//! `polder policy`: work on policy files before a node ever sees them.
+//! `polder policy`: work on policy files before a node sees them, and put them in force.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use polder_core::policy::{Layer, LayerKind, PolicyError, PolicySchema};
+use polder_core::policy::{Layer, LayerKind, PolicyError, PolicySchema, TEXT_BYTES_MAX};
 use serde_json::{Value, json};
 
+mod diff;
+mod lifecycle;
 mod prove;
+mod template;
+mod test;
 
 use super::doctor::rules;
 use crate::Output;
 use crate::failure::{Exit, Failure, of_file};
 use crate::render;
 
-/// Largest policy file that is read, in bytes.
-const POLICY_BYTES_MAX: u64 = 1 << 20;
+/// Largest file that is read, in bytes: as large as a policy may be.
+const POLICY_BYTES_MAX: u64 = TEXT_BYTES_MAX as u64;
 
-/// Check policy files, prove claims about them, or print the schema that they are checked against.
+/// Check, test and compare policies, prove claims about them, and put them in force.
 ///
 /// Example: polder policy check policy.cedar
 #[derive(Debug, clap::Args)]
@@ -38,7 +42,13 @@ enum Task {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    Template(template::Arguments),
+    Test(test::Arguments),
     Prove(prove::Arguments),
+    Diff(diff::Arguments),
+    Activate(lifecycle::Activate),
+    History(lifecycle::History),
+    Rollback(lifecycle::Rollback),
     /// Print the Cedar schema: every entity, attribute and closed list that a policy may name.
     ///
     /// Example: polder policy schema
@@ -58,7 +68,13 @@ pub async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Fail
             Ok(ExitCode::SUCCESS)
         }
         Task::Check { files } => check(files, &schema, output),
+        Task::Template(arguments) => template::run(arguments, output),
+        Task::Test(arguments) => test::run(arguments, schema, output),
         Task::Prove(arguments) => prove::run(arguments, schema, output).await,
+        Task::Diff(arguments) => diff::run(arguments, output).await,
+        Task::Activate(arguments) => lifecycle::activate(arguments, output).await,
+        Task::History(arguments) => lifecycle::history(arguments, output).await,
+        Task::Rollback(arguments) => lifecycle::rollback(arguments, output).await,
     }
 }
 

@@ -101,6 +101,9 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
             language: None,
         }],
         keys: vec![ApiKey { sha256: sha256(key), project }],
+        guardrails: Vec::new(),
+        solver: None,
+        frameworks: Vec::new(),
     };
     let factory = raw::Factory {
         terms: "terms.cedar".into(),
