@@ -5,6 +5,7 @@
 
 mod demo;
 mod policy;
+mod proof;
 mod rows;
 
 use crate::failure::Failure;
@@ -31,6 +32,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[
     Bench { name: "demo", summary: "how soon the demo is ready, and its memory", measure: demo::measure },
     Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: policy::measure },
+    Bench { name: "proof", summary: "what each claim about policies costs to prove", measure: proof::measure },
 ];
 
 /// Lists the benchmarks or runs one.

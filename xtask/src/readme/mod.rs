@@ -1,4 +1,4 @@
-//! The README's console blocks: read here, run by [`session`], compared by [`normal`].
+//! The console blocks of the README and of `docs/policy.md`: read here, run by [`session`], compared by [`normal`].
 //!
 //! A block is fenced as `console`. Lines that begin with `$ ` are commands, the lines below each are what it
 //! prints. `polder …` and `cargo run --release -- …` run the built binary; a command that ends in ` &` stays

@@ -1,4 +1,4 @@
-//! Running the README's commands: one session, in order, each with the real binary.
+//! Running a page's commands: one session, in order, each with the real binary.
 //!
 //! Home, temporary and working folder are fresh, so that nobody's configuration is read and nothing is left behind. What was started in the
 //! background is interrupted as a person would do it, and ended if that does not help.
@@ -21,6 +21,8 @@ const INTERRUPTED_MAX: Duration = Duration::from_secs(15);
 
 /// A sitting at the terminal.
 pub struct Session {
+    /// The page, for messages.
+    page: String,
     binary: PathBuf,
     home: PathBuf,
     exported: Vec<(String, String)>,
@@ -30,8 +32,9 @@ pub struct Session {
 
 impl Session {
     /// Begins with the built binary and a fresh home.
-    pub fn new(binary: &Path, home: &Path) -> Self {
+    pub fn new(page: &str, binary: &Path, home: &Path) -> Self {
         Self {
+            page: page.to_owned(),
             binary: binary.to_owned(),
             home: home.to_owned(),
             exported: Vec::new(),
@@ -60,7 +63,7 @@ impl Session {
         };
         let expected: Vec<String> = step.expected.iter().filter(|line| *line != "^C").cloned().collect();
         let difference = normal::difference(&expected, &printed);
-        difference.map_or(Ok(()), |message| Err(format!("README.md:{}: `$ {}`\n{message}", step.line, step.text)))
+        difference.map_or(Ok(()), |message| Err(format!("{}:{}: `$ {}`\n{message}", self.page, step.line, step.text)))
     }
 
     fn command(&self, args: &[String]) -> (Command, std::io::PipeReader) {

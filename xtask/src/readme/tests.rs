@@ -77,7 +77,7 @@ fn dots_stand_for_any_lines_and_a_difference_is_shown() {
 #[cfg(unix)]
 fn told_by_a_shell(lines: &str) -> Vec<Result<(), String>> {
     let home = std::env::temp_dir();
-    let mut session = Session::new(std::path::Path::new("/bin/sh"), &home);
+    let mut session = Session::new("README.md", std::path::Path::new("/bin/sh"), &home);
     parse(&block(lines)).unwrap().iter().map(|step| session.run(step)).collect()
 }
 
@@ -115,17 +115,38 @@ fn a_line_with_control_c_interrupts() {
 
 #[test]
 fn the_readme_prints_what_it_says() {
-    let root = process::root().unwrap();
-    let Ok(text) = std::fs::read_to_string(root.join("README.md")) else { return };
-    let steps = parse(&text).unwrap();
-    if steps.is_empty() {
-        return;
+    prints_what_it_says("README.md");
+}
+
+/// From nothing to a proved policy in force. It needs the solver.
+#[test]
+fn the_policy_page_prints_what_it_says() {
+    if !process::works(std::process::Command::new("cvc5").arg("--version")) {
+        return skip("the_policy_page_prints_what_it_says", "cvc5 is not on the PATH");
     }
+    prints_what_it_says("docs/policy.md");
+}
+
+/// Notes that a test could not run, and why, where `cargo xtask test` counts it.
+fn skip(name: &str, reason: &str) {
+    use std::io::Write as _;
+    eprintln!("skipped: {name}: {reason}");
+    let Some(path) = std::env::var_os("POLDER_TEST_SKIPS") else { return };
+    let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
+    writeln!(file, "{name}: {reason}").unwrap();
+}
+
+fn prints_what_it_says(page: &str) {
+    let root = process::root().unwrap();
+    let text = std::fs::read_to_string(root.join(page)).unwrap();
+    let steps = parse(&text).unwrap();
+    assert!(!steps.is_empty(), "`{page}` has no console block that runs");
     let binary = binary();
     assert!(binary.is_file(), "`{}` is missing, run `cargo build --release` first", binary.display());
-    let home = std::env::temp_dir().join(format!("polder-readme-{}", std::process::id()));
+    let name = page.replace(['/', '.'], "-");
+    let home = std::env::temp_dir().join(format!("polder-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&home).unwrap();
-    let mut session = Session::new(&binary, &home);
+    let mut session = Session::new(page, &binary, &home);
     let failures: Vec<String> = steps.iter().filter_map(|step| session.run(step).err()).collect();
     drop(session);
     std::fs::remove_dir_all(&home).unwrap();

@@ -85,9 +85,14 @@ fn debian_packages() {
     if wanted.is_empty() || !root || !process::works(Command::new("apt-get").arg("--version")) {
         return;
     }
-    let mut install = Command::new("apt-get");
-    install.args(["install", "--yes", "--no-install-recommends"]).args(wanted);
-    if let Err(failure) = process::run(install.env("DEBIAN_FRONTEND", "noninteractive")) {
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        process::run(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let install = [&["install", "--yes", "--no-install-recommends"], wanted.as_slice()].concat();
+    // A machine whose package lists are missing or old gets new ones, once.
+    let tried = apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)));
+    if let Err(failure) = tried {
         eprintln!("{failure}");
     }
 }
