@@ -4,6 +4,7 @@
 //! licences, certifications and evidence classes are enumerated entity types, and each framework version and objective is
 //! an attribute of its own. Every number has a range ([`NUMBERS`]); facts outside it are not believed.
 
+use std::collections::BTreeSet;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
@@ -102,6 +103,10 @@ impl PolicySchema {
     /// Builds the schema over the framework versions that policies may name. An error here is a fault of Polder itself
     /// or a framework that stands there twice; its text is Cedar's.
     pub fn new(frameworks: Vec<Framework>) -> Result<Self, String> {
+        let ids: BTreeSet<&str> = frameworks.iter().map(Framework::id).collect();
+        if let Some(id) = ids.into_iter().find(|id| frameworks.iter().filter(|one| one.id() == *id).count() > 1) {
+            return Err(format!("the framework `{id}` stands there twice"));
+        }
         let mut text = String::from("// Polder's policy schema, version 1. Made from the closed lists.\n");
         text += &enumeration::<Country>("Country");
         text += &enumeration::<DataClass>("Class");

@@ -248,3 +248,27 @@ fn control_is_the_operator_and_every_owner() {
     let weak = column(&[(operator("FR"), Evidence::C), (control(&["FR"]), Evidence::B)]);
     assert!(!holds("resource has control && resource.control.evidence.contains(Evidence::\"B\")", &weak));
 }
+
+fn changes(old: &str, new: &str) -> [Vec<String>; 3] {
+    let RuleChanges { added, removed, changed } = rule_changes(&parse(old).unwrap(), &parse(new).unwrap());
+    [added, removed, changed]
+}
+
+#[test]
+fn what_differs_goes_by_rule_ids_and_by_the_text_of_permits() {
+    let only = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let named = |id: &str, condition: &str| rule(condition).replace("\"rule\"", &format!("\"{id}\"")).replace(OPEN, "");
+    let eu = "unless { resource has site && resource.site.in_eu }";
+    let old = format!("{OPEN}{}{}", named("a", eu), named("b", eu));
+    let public = "when { context.class == Class::\"public\" }";
+    let new = format!("{OPEN}{}{}", named("b", public), named("c", eu));
+    assert_eq!(changes(&old, &new), [only(&["c"]), only(&["a"]), only(&["b"])]);
+    assert_eq!(changes(&old, &format!("// a comment\n\n{old}")), [only(&[]), only(&[]), only(&[])]);
+    // Another reason is a change of the rule, and none of what it forbids.
+    let reworded = old.replacen("@reason(\"test\")", "@reason(\"other\")", 1);
+    assert_eq!(changes(&old, &reworded), [only(&[]), only(&[]), only(&["a"])]);
+    assert!(is_only_narrower(&parse(&old).unwrap(), &parse(&reworded).unwrap()));
+    let [added, removed, changed] = changes(OPEN, "permit (principal, action == Action::\"infer\", resource);");
+    assert_eq!((added.len(), removed.len(), changed.len()), (1, 1, 0));
+    assert!(added[0].contains("infer") && removed[0].starts_with("permit"), "{added:?} {removed:?}");
+}

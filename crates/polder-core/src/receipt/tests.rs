@@ -5,7 +5,7 @@ use super::*;
 use crate::canonical::hash;
 use crate::ids::{DecisionId, ModelId, TenantId};
 use crate::labels::{DataClass, Purpose};
-use crate::statement::v1::ExecutionOutcome;
+use crate::statement::v1::{ActivationStatement, ExecutionOutcome, How};
 use crate::tests::{BANK, Log, Site, World, key, node, public, request};
 
 fn decision(class: DataClass) -> DecisionStatement {
@@ -215,4 +215,28 @@ fn one_nodes_keys_do_not_sign_for_another() {
     receipt.decision.checkpoint =
         Checkpoint { origin: "polder/home".to_owned(), size: 7, root: Digest([0; 32]) }.sign(&key(99));
     fails(&receipt, Check::Checkpoint);
+}
+
+#[test]
+fn an_activation_proves_itself_and_is_no_receipt() {
+    let digest = hash("test", &[b"policy"]);
+    let activation = ActivationStatement {
+        home: node("home"),
+        file: "bank.cedar".to_owned(),
+        digest,
+        previous: None,
+        baseline: digest,
+        at_ms: 1_000,
+        how: How::Start,
+        narrower: false,
+        proofs: Vec::new(),
+    };
+    let statement = Statement::Activation(activation);
+    let text = String::from_utf8(statement.to_bytes().unwrap()).unwrap();
+    assert!(text.contains("\"how\":\"start\"") && text.contains("\"statement\":\"polder/activation/v1\""), "{text}");
+    assert!(!text.contains("previous"), "{text}");
+    assert_eq!(serde_json::from_str::<Statement>(&text).unwrap(), statement);
+    assert!(serde_json::from_str::<Statement>(&text.replace("\"narrower\"", "\"broader\"")).is_err());
+    let receipt = Receipt::new(home().state(statement), None);
+    assert!(fails(&receipt, Check::Pairing).contains("not a decision"));
 }

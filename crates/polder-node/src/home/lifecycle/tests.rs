@@ -307,7 +307,7 @@ fn a_text_at_the_limits_is_proved_on_a_workers_stack() {
     let class = "context.class == Class::\"public\"";
     let nested = format!("{}{class}{}", format!("{class} && (").repeat(22), ")".repeat(22));
     let chain = format!("{class}{}", format!(" || {class}").repeat(120));
-    let choice = format!("{}true", format!("if {class} then true else ").repeat(120));
+    let choice = format!("{}false", format!("if {class} then true else ").repeat(120));
     // A worker of tokio has 2 MiB.
     let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
         run(async {
