@@ -24,11 +24,11 @@ pub struct Row {
 
 /// Why one factory is refused; empty where it is not.
 #[derive(Debug, Clone, Default)]
-struct No {
+pub(super) struct No {
     /// Layer and rule by their places.
-    rules: Box<[(u8, u16)]>,
+    pub(super) rules: Box<[(u8, u16)]>,
     /// What no rule says: evaluation errors, no permit, nothing offered.
-    others: Box<[Cause]>,
+    pub(super) others: Box<[Cause]>,
 }
 
 impl Row {
@@ -105,6 +105,16 @@ impl Row {
         causes
     }
 
+    /// Why a factory is refused, by numbers.
+    pub(super) fn no(&self, place: usize) -> Option<&No> {
+        self.nos.get(place)
+    }
+
+    /// What each layer is asked about.
+    pub(super) fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+
     /// About how much memory the row takes, in bytes.
     pub fn bytes(&self) -> usize {
         let no = |no: &No| {
@@ -129,7 +139,8 @@ pub(super) fn cases(request: &Request) -> Vec<Case> {
     request.labels.purposes.iter().copied().map(case).collect()
 }
 
-fn ask(basis: &Basis, ground: &Ground, cases: &[Case], request: &Request) -> No {
+/// Asks every layer about one factory.
+pub(super) fn ask(basis: &Basis, ground: &Ground, cases: &[Case], request: &Request) -> No {
     let (mut rules, mut others) = (BTreeSet::new(), BTreeSet::new());
     for (number, layer) in (0..).zip(basis.layers(ground)) {
         if cases.is_empty() {

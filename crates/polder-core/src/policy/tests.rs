@@ -248,3 +248,18 @@ fn control_is_the_operator_and_every_owner() {
     let weak = column(&[(operator("FR"), Evidence::C), (control(&["FR"]), Evidence::B)]);
     assert!(!holds("resource has control && resource.control.evidence.contains(Evidence::\"B\")", &weak));
 }
+
+#[test]
+fn polders_own_rule_ids_are_refused() {
+    for id in RESERVED {
+        let text = format!(
+            "permit (principal, action, resource);\n@id(\"{id}\")\n@reason(\"r\")\nforbid (principal, action, resource);"
+        );
+        let error = Layer::parse(LayerKind::Owner, "policy.cedar", &text, &schema()).unwrap_err();
+        assert_eq!(
+            (error.line, error.message.as_str()),
+            (2, format!("the rule id `{id}` is one of Polder's own").as_str())
+        );
+        assert!(error.hint.unwrap().contains("another `@id`"));
+    }
+}
