@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::column::{Case, Column};
 use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, RESERVED, hazards};
 use crate::canonical::{Digest, hash};
+use crate::facts::Evidence;
 use crate::labels::{Action, Closed as _};
 
 /// Why a policy file cannot be used.
@@ -48,6 +49,9 @@ pub struct Rule {
     pub reads: BTreeSet<String>,
     /// The values of closed lists that its conditions name, as type and value: (`Certification`, `iso-27001`).
     pub names: BTreeSet<(String, String)>,
+    /// The evidence classes that its conditions tell apart: those they name, and those behind `declared`, `attested` and
+    /// `measured`.
+    pub classes: BTreeSet<Evidence>,
     /// Why it could fail to be evaluated, in a few words; it would then refuse. `None` where it cannot fail.
     pub hazard: Option<String>,
 }
@@ -257,9 +261,14 @@ impl Source<'_> {
         }
         let (mut reads, mut names) = (BTreeSet::new(), BTreeSet::new());
         collect_reads(&json, &mut reads);
-        collect_names(&json, &mut names);
+        let conditions = json.get("conditions").unwrap_or(&Value::Null);
+        collect_names(conditions, &mut names);
+        let mut classes = BTreeSet::new();
+        let class = |(kind, value): &(String, String)| Evidence::parse(value).ok().filter(|_| kind == "Evidence");
+        classes.extend(names.iter().filter_map(class));
+        collect_classes(conditions, &mut classes);
         let hazard = hazards::hazard(&json);
-        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads, names, hazard })
+        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads, names, classes, hazard })
     }
 
     /// Policies carry no position; the n-th one (`policy0`, `policy1` …) begins at the n-th `permit` or `forbid`.
@@ -394,6 +403,23 @@ fn collect_names(json: &Value, names: &mut BTreeSet<(String, String)>) {
             let entity = fields.get("__entity");
             names.extend(entity.and_then(|of| text(of, "type").zip(text(of, "id"))));
             fields.values().for_each(|of| collect_names(of, names));
+        }
+        _ => {}
+    }
+}
+
+/// The evidence classes behind the attributes that conditions in Cedar's JSON form read.
+fn collect_classes(json: &Value, classes: &mut BTreeSet<Evidence>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| collect_classes(item, classes)),
+        Value::Object(fields) => {
+            classes.extend(match fields.get("attr").and_then(Value::as_str) {
+                Some("declared") => Some(Evidence::C),
+                Some("attested") => Some(Evidence::B),
+                Some("measured") => Some(Evidence::A),
+                _ => None,
+            });
+            fields.values().for_each(|of| collect_classes(of, classes));
         }
         _ => {}
     }

@@ -4,6 +4,7 @@
 //! added. Each change is tried: the factory's column is made anew and every layer is asked again. Absent: facts that
 //! would have to say something that nobody says.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -33,21 +34,6 @@ pub(in crate::placement) struct Candidate {
     attributes: BTreeSet<String>,
 }
 
-/// The sets of changes that change a fact and would place the request at this factory. Of a set that is named every
-/// part was tried; one for which `tries` leaves no room is not named.
-pub(super) fn sets(row: &Row, place: &Place<'_>, tries: &mut usize) -> Vec<BTreeSet<Change>> {
-    let rules = mendable(row, place);
-    let read: Vec<&Rule> = rules.iter().map(|(_, rule)| *rule).collect();
-    let ladders = candidates(&read, place.ground.column.profile(), row.request().model.as_ref(), &place.ground.id);
-    let most = TRIES_MAX.min(*tries);
-    let mut search = Search { row, place, rules, candidates: Vec::new(), left: most, known: BTreeMap::new() };
-    let ones = search.ones(ladders);
-    search.grow(&ones);
-    search.complete();
-    *tries = tries.saturating_sub(most.saturating_sub(search.left));
-    search.found()
-}
-
 /// The rules that refuse and that facts may satisfy: those of baseline, owner and terms.
 fn mendable<'a>(row: &Row, place: &Place<'a>) -> Vec<(Change, &'a Rule)> {
     let layers = place.basis.layers(place.ground);
@@ -60,8 +46,8 @@ fn mendable<'a>(row: &Row, place: &Place<'a>) -> Vec<(Change, &'a Rule)> {
     all.filter(|(change, _)| !place.fixed.contains(change)).collect()
 }
 
-/// The changes of one fact each that may help against some rules: those of one slot together, the weakest class first,
-/// what only SEALs read last. `model` is the one that rules read of.
+/// The changes of one fact each that may help against some rules, to classes that the rules tell apart: those of one slot
+/// together, the weakest class first, what SEALs read last. `model` is the one that rules read of.
 pub(in crate::placement) fn candidates(
     rules: &[&Rule],
     profile: &Profile,
@@ -78,7 +64,6 @@ pub(in crate::placement) fn candidates(
             None => ladder.push(Candidate { change, held, attributes: BTreeSet::from([read.to_owned()]) }),
         }
     };
-    let stronger = |than: Option<Evidence>| Evidence::all().into_iter().filter(move |class| Some(*class) > than);
     for (rule, read) in rules.iter().flat_map(|rule| rule.reads.iter().map(move |read| (rule, read))) {
         let of_model = |held: &&Held| {
             let slot = || model.map(|model| format!("{read}/{model}"));
@@ -86,7 +71,7 @@ pub(in crate::placement) fn candidates(
         };
         for source in sources(read) {
             for held in profile.of_attribute(source).filter(of_model) {
-                for to in stronger(Some(held.evidence)) {
+                for to in rule.classes.iter().copied().filter(|class| *class > held.evidence) {
                     let from = Some(held.evidence);
                     let change = FactChange { slot: held.fact.claim.slot(), says: None, issuer: None, from, to };
                     add(read, change, Held { evidence: to, ..held.clone() });
@@ -103,7 +88,7 @@ pub(in crate::placement) fn candidates(
             if profile.facts.contains_key(&slot) || profile.contested.contains_key(&slot) {
                 continue;
             }
-            for to in stronger(None) {
+            for to in rule.classes.iter().copied() {
                 let change = FactChange { slot: slot.clone(), says: None, issuer: None, from: None, to };
                 if let Some(held) = would_be(subject, claim.clone(), to) {
                     add(read, change, held);
@@ -111,7 +96,9 @@ pub(in crate::placement) fn candidates(
             }
         }
     }
-    ladders.into_values().collect()
+    let mut ladders: Vec<Vec<Candidate>> = ladders.into_values().collect();
+    ladders.iter_mut().for_each(|ladder| ladder.sort_by_key(|one| one.change.to));
+    ladders
 }
 
 /// The attributes of facts that an attribute is made of, as rules read it.
@@ -142,19 +129,42 @@ fn would_be(subject: &NodeId, claim: Claim, evidence: Evidence) -> Option<Held> 
 }
 
 /// What was tried at one factory.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     row: &'a Row,
-    place: &'a Place<'a>,
+    pub(super) place: &'a Place<'a>,
     /// The rules that refuse and that facts may satisfy.
     rules: Vec<(Change, &'a Rule)>,
     candidates: Vec<Candidate>,
-    /// How many tries are left.
+    /// The candidates that were tried alone.
+    ones: Vec<usize>,
+    /// How many tries are left here.
     left: usize,
+    /// How many tries are left for the whole refusal.
+    left_in_all: &'a Cell<usize>,
     /// What would still have to give way, for each set of candidates that was tried.
     known: BTreeMap<BTreeSet<usize>, BTreeSet<Change>>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    /// Tries each change of one fact at a factory.
+    pub(super) fn begin(row: &'a Row, place: &'a Place<'a>, left_in_all: &'a Cell<usize>) -> Self {
+        let rules = mendable(row, place);
+        let read: Vec<&Rule> = rules.iter().map(|(_, rule)| *rule).collect();
+        let ladders = candidates(&read, place.ground.column.profile(), row.request().model.as_ref(), &place.ground.id);
+        let (candidates, ones, known) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut search = Self { row, place, rules, candidates, ones, left: TRIES_MAX, left_in_all, known };
+        search.ones = search.ones(ladders);
+        search
+    }
+
+    /// The sets of changes that change a fact and would place the request at this factory. Of a set that is named every
+    /// part was tried; one for which there are no tries left is not named.
+    pub(super) fn sets(mut self) -> Vec<BTreeSet<Change>> {
+        self.grow();
+        self.complete();
+        self.found()
+    }
+
     /// Tries candidates alone, the stronger of a ladder only while a rule that may read them still refuses.
     fn ones(&mut self, ladders: Vec<Vec<Candidate>>) -> Vec<usize> {
         let mut ones = Vec::new();
@@ -174,7 +184,8 @@ impl Search<'_> {
     }
 
     /// Tries several together: where each helps alone, or where an attribute that refuses is made of them.
-    fn grow(&mut self, ones: &[usize]) {
+    fn grow(&mut self) {
+        let ones = self.ones.clone();
         let mut level: BTreeSet<BTreeSet<usize>> = ones.iter().map(|one| BTreeSet::from([*one])).collect();
         for _ in 1..TOGETHER_MAX {
             let mut next = BTreeSet::new();
@@ -256,7 +267,9 @@ impl Search<'_> {
         if let Some(after) = self.known.get(set) {
             return Some(after.clone());
         }
+        let left_in_all = self.left_in_all.get().checked_sub(1)?;
         self.left = self.left.checked_sub(1)?;
+        self.left_in_all.set(left_in_all);
         let (basis, ground) = (self.place.basis, self.place.ground);
         let mut profile = ground.column.profile().clone();
         for candidate in set.iter().filter_map(|one| self.candidates.get(*one)) {
