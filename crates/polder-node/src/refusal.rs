@@ -100,3 +100,6 @@ pub fn sentence(statement: &DecisionStatement) -> String {
         None => head.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
