@@ -1,7 +1,7 @@
 //! Placement: `decide`, the one function that says where something runs.
 //!
 //! It asks every layer about every factory, keeps every cause of every no, and among those that are left takes the
-//! lowest integer score. A refusal comes with the nearest relaxations, computed from the same causes. Absent: clocks,
+//! lowest integer score. A refusal comes with the nearest relaxations: see `nearest`. Absent: clocks,
 //! networks and state; the snapshot holds what was known at one instant, and a retry is a new decision with
 //! exclusions.
 
@@ -12,21 +12,20 @@ use serde::{Deserialize, Serialize};
 use crate::canonical::Digest;
 use crate::framework::FrameworkSeals;
 use crate::ids::NodeId;
-use crate::policy::{Cause, Column, Layer, LayerKind, POLICY_ERROR, PolicySchema};
+use crate::policy::{Cause, Column, Layer, LayerKind, PolicySchema};
 use crate::request::Request;
 
 mod bits;
 mod memo;
+mod nearest;
 mod row;
 mod snapshot;
 
 pub use bits::Bits;
 pub use memo::{BYTES_MAX, Choice, Memo, ROWS_MAX};
+pub use nearest::{Change, FactChange, NEAREST_MAX, Relaxation, distance};
 pub use row::Row;
 pub use snapshot::{Basis, Factory, Ground, Snapshot};
-
-/// How many relaxations a refusal names at most.
-pub const NEAREST_MAX: usize = 5;
 
 /// Integer weights of an owner's preference: each multiplies the input of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,28 +100,6 @@ pub struct Decision {
     pub seals: Vec<FrameworkSeals>,
 }
 
-/// A smallest set of changes that would make a placement possible.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Relaxation {
-    /// Where the request would then run.
-    pub factory: NodeId,
-    /// What would have to give way, all of it.
-    pub changes: Vec<Change>,
-    /// How far this is from what the owner would do; lower is nearer. See [`distance`].
-    pub distance: u64,
-}
-
-/// One thing that would have to give way.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Change {
-    /// Whose rule it is.
-    pub layer: LayerKind,
-    /// The rule.
-    pub rule: String,
-}
-
 /// Decides where a request runs. `excluded` holds factories that a former attempt found to refuse or to be gone.
 pub fn decide(snapshot: &Snapshot, request: &Request, excluded: &BTreeMap<NodeId, Vec<Cause>>) -> Decision {
     decide_by(&Row::new(&snapshot.basis, request), snapshot, request, excluded)
@@ -157,7 +134,7 @@ pub fn decide_by(
     let verdicts: Vec<Verdict> = snapshot.each().enumerate().map(verdict).collect();
     let admitted = verdicts.iter().filter(|verdict| verdict.causes.is_empty());
     let chosen = admitted.min_by_key(|verdict| (verdict.score, &verdict.factory)).map(|v| v.factory.clone());
-    // An owner may call a rule `no-capacity`, too; only the built-in cause means that waiting helps.
+    // Only the built-in cause means that waiting helps, whatever a peer calls its own.
     let full = |cause: &Cause| cause.layer == LayerKind::Availability && cause.rule == NO_CAPACITY;
     let only_full = |v: &Verdict| v.causes.iter().all(full);
     let outcome = match chosen {
@@ -167,7 +144,7 @@ pub fn decide_by(
     };
     // Of a request without a purpose nobody knows what the rules would say, so nothing can be advised.
     let advise = outcome != Outcome::Placed && !request.labels.purposes.is_empty();
-    let nearest = if advise { nearest(snapshot, &verdicts) } else { Vec::new() };
+    let nearest = if advise { nearest::nearest(snapshot, row, &verdicts, outcome) } else { Vec::new() };
     let seals = chosen.as_ref().map_or_else(Vec::new, |chosen| seals(snapshot, chosen, request));
     Decision { outcome, factory: chosen, verdicts, nearest, seals }
 }
@@ -203,65 +180,6 @@ pub fn refusals(layer: &Layer, column: &Column, request: &Request, schema: &Poli
     }
     let all: BTreeSet<Cause> = cases.iter().flat_map(|case| layer.refusals(column, case, schema)).collect();
     all.into_iter().collect()
-}
-
-/// The relaxations nearest to what the owner would do: each factory's causes are exactly what keeps it out, a set that
-/// contains another is dropped, and the rest is ordered by distance, size, score and name.
-fn nearest(snapshot: &Snapshot, verdicts: &[Verdict]) -> Vec<Relaxation> {
-    let mut all: Vec<(Relaxation, u64)> = Vec::new();
-    for (ground, verdict) in snapshot.basis.grounds.iter().zip(verdicts) {
-        let changes: BTreeSet<Change> = verdict.causes.iter().map(|cause| change(snapshot, ground, cause)).collect();
-        let distance =
-            changes.iter().map(|change| distance(change, &snapshot.basis.owner)).fold(0, u64::saturating_add);
-        let changes = changes.into_iter().collect();
-        all.push((Relaxation { factory: verdict.factory.clone(), changes, distance }, verdict.score));
-    }
-    all.sort_by_key(|(one, score)| (one.distance, one.changes.len(), *score, one.factory.clone()));
-    let mut smallest: Vec<Relaxation> = Vec::new();
-    for (one, _) in all {
-        // One rule of the owner is the same wherever it refuses; two factories that do not answer are two obstacles.
-        let own = |change: &Change| matches!(change.layer, LayerKind::Terms | LayerKind::Availability);
-        let contains = |other: &Relaxation| {
-            let same = |change: &Change| !own(change) || one.factory == other.factory;
-            other.changes.iter().all(|change| same(change) && one.changes.contains(change))
-        };
-        if !smallest.iter().any(contains) {
-            smallest.push(one);
-        }
-    }
-    smallest.truncate(NEAREST_MAX);
-    smallest
-}
-
-/// What has to give way for a cause to vanish: its rule; of an evaluation error, the rule that cannot be evaluated.
-fn change(snapshot: &Snapshot, ground: &Ground, cause: &Cause) -> Change {
-    let layer = match cause.layer {
-        LayerKind::Baseline => Some(&snapshot.basis.baseline),
-        LayerKind::Owner => Some(&snapshot.basis.owner),
-        LayerKind::Labels => Some(&snapshot.basis.labels),
-        LayerKind::Terms => Some(&ground.terms),
-        LayerKind::Availability => None,
-    };
-    let line = cause.clause.as_ref().filter(|_| cause.rule == POLICY_ERROR).map(|clause| clause.line);
-    let fails = layer.zip(line).and_then(|(layer, line)| layer.rules().find(|rule| rule.line == line));
-    Change { layer: cause.layer, rule: fails.map_or_else(|| cause.rule.clone(), |rule| rule.id.clone()) }
-}
-
-/// How far a change is from what the owner would do. What time alone may mend comes first, then what the owner
-/// declared with `@relax("n")`, then the request's own labels, then the owner's other rules, and last what others
-/// decide.
-pub fn distance(change: &Change, owner: &Layer) -> u64 {
-    match change.layer {
-        LayerKind::Availability if change.rule == NO_CAPACITY => 1,
-        LayerKind::Availability if change.rule == UNREACHABLE => 2,
-        LayerKind::Availability => 100_000,
-        LayerKind::Owner => {
-            let declared = owner.rules().find(|rule| rule.id == change.rule).and_then(|rule| rule.relax);
-            declared.map_or(10_000, |rank| 10 + u64::from(rank.min(900)))
-        }
-        LayerKind::Labels => 1_000,
-        LayerKind::Terms | LayerKind::Baseline => 1_000_000,
-    }
 }
 
 #[cfg(test)]

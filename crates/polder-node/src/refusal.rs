@@ -1,6 +1,7 @@
 //! The refusal object: one shape in the 403 body, in `why` and in the demo's JSON (`docs/formats.md`).
 
-use polder_core::placement::{Change, Decision, Outcome, Relaxation, UNREACHABLE, Verdict};
+use polder_core::facts::Evidence;
+use polder_core::placement::{Change, Decision, FactChange, Outcome, Relaxation, UNREACHABLE, Verdict};
 use polder_core::policy::{LayerKind, NOT_PERMITTED};
 use polder_core::request::Request;
 use polder_core::statement::v1::DecisionStatement;
@@ -38,7 +39,7 @@ pub fn refusals(verdicts: &[Verdict]) -> Value {
     Value::Array(entries)
 }
 
-/// The nearest relaxations: `factory`, `changes[]` with `layer` and `rule`, `distance`, and a sentence.
+/// The nearest relaxations: `factory`, `changes[]` with `layer` and `rule` or with `fact`, `distance`, and a sentence.
 pub fn nearest(relaxations: &[Relaxation]) -> Value {
     let one = |relaxation: &Relaxation| {
         let mut entry = json!(relaxation);
@@ -50,23 +51,41 @@ pub fn nearest(relaxations: &[Relaxation]) -> Value {
 
 /// A relaxation in words.
 pub fn relaxation_sentence(relaxation: &Relaxation) -> String {
-    let change = |change: &Change| match change.layer {
-        LayerKind::Availability if change.rule == UNREACHABLE => "it answered again".to_owned(),
-        LayerKind::Availability => format!("`{}` no longer held", change.rule),
-        LayerKind::Owner => format!("you {}", gave_way(change)),
-        LayerKind::Labels => format!("the request {}", gave_way(change)),
-        LayerKind::Terms => format!("the factory {}", gave_way(change)),
-        LayerKind::Baseline => format!("the federation {}", gave_way(change)),
+    let change = |change: &Change| match change {
+        Change::Rule { layer, rule } => gave_way(*layer, rule),
+        Change::Fact { fact } => became_known(fact),
     };
     let changes: Vec<String> = relaxation.changes.iter().map(change).collect();
     format!("{} would run it if {}", relaxation.factory, changes.join(" and "))
 }
 
-/// What whoever wrote a policy would have done. A lack of permission is mended, not given up.
-fn gave_way(change: &Change) -> String {
-    match change.rule.as_str() {
-        NOT_PERMITTED => "permitted it".to_owned(),
-        rule => format!("gave up `{rule}`"),
+/// What whoever wrote a rule would have done. A lack of permission is mended, not given up.
+fn gave_way(layer: LayerKind, rule: &str) -> String {
+    let who = match layer {
+        LayerKind::Availability if rule == UNREACHABLE => return "it answered again".to_owned(),
+        LayerKind::Availability => return format!("`{rule}` no longer held"),
+        LayerKind::Owner => "you",
+        LayerKind::Labels => "the request",
+        LayerKind::Terms => "the factory",
+        LayerKind::Baseline => "the federation",
+    };
+    if rule == NOT_PERMITTED { format!("{who} permitted it") } else { format!("{who} gave up `{rule}`") }
+}
+
+/// What would have to be known of the factory: the same, better evidenced; or what is contradicted now; or a certificate
+/// or clearance that it does not have.
+fn became_known(fact: &FactChange) -> String {
+    let how = match fact.to {
+        Evidence::C => "declared (C)",
+        Evidence::B => "attested by a third party (B)",
+        Evidence::A => "measured (A)",
+    };
+    let slot = &fact.slot;
+    match (&fact.says, &fact.issuer, fact.from) {
+        (Some(says), Some(issuer), _) => format!("nobody contradicted `{issuer}` that its `{slot}` is {says}"),
+        (Some(says), None, _) => format!("nobody contradicted that its `{slot}` is {says}"),
+        (None, _, Some(_)) => format!("its `{slot}` were {how}"),
+        (None, _, None) => format!("it had `{slot}`, {how}"),
     }
 }
 
@@ -81,3 +100,6 @@ pub fn sentence(statement: &DecisionStatement) -> String {
         None => head.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,7 +212,7 @@ impl Story {
         for ((rule, reason), factories) in by_rule {
             lines.push(format!("refused in {}: {reason} [{rule}]", factories.join(", ")));
         }
-        for (index, nearest) in self.nearest.iter().take(3).enumerate() {
+        for (index, nearest) in self.nearest.iter().enumerate() {
             let head = if index == 0 { "nearest" } else { "  or   " };
             lines.push(format!("{head}: {}", nearest["sentence"].as_str().unwrap_or_default()));
         }

@@ -123,6 +123,10 @@ fn check_refusal(error: &Value, status: u16, should_retry: Option<&str>) {
         !nearest[0].to_string().contains("frankfurt") && !nearest[0].to_string().contains("virginia"),
         "{nearest:?}"
     );
+    // And somebody could mend it without the owner giving up anything: what Kajaani declares could be attested.
+    let fact = json!({ "fact": { "slot": "certifications/iso-27001", "from": "C", "to": "B" } });
+    let attested = |one: &Value| one["factory"] == "kajaani" && one["changes"] == json!([fact]);
+    assert!(nearest.iter().any(attested), "{nearest:?}");
 }
 
 #[test]

@@ -18,26 +18,27 @@ pub struct Row {
     basis: Arc<Basis>,
     request: Request,
     cases: Arc<[Case]>,
+    questions: Arc<Questions>,
     admitted: Bits,
     nos: Box<[No]>,
 }
 
 /// Why one factory is refused; empty where it is not.
 #[derive(Debug, Clone, Default)]
-struct No {
+pub(super) struct No {
     /// Layer and rule by their places.
-    rules: Box<[(u8, u16)]>,
+    pub(super) rules: Box<[(u8, u16)]>,
     /// What no rule says: evaluation errors, no permit, nothing offered.
-    others: Box<[Cause]>,
+    pub(super) others: Box<[Cause]>,
 }
 
 impl Row {
     /// Asks every layer about every factory.
     pub fn new(basis: &Arc<Basis>, request: &Request) -> Self {
         let cases = cases(request);
-        let questions = questions(&cases, &basis.schema);
+        let questions = Arc::new(questions(&cases, &basis.schema));
         let nos = basis.grounds.iter().map(|ground| ask_all(basis, ground, &questions, request)).collect();
-        Self::of(basis, request, cases.into(), nos)
+        Self::of(basis, request, cases.into(), questions, nos)
     }
 
     /// The same request on another basis: only where the layers or a factory's column, terms or offers differ are they
@@ -54,20 +55,25 @@ impl Row {
             self.basis.grounds.get(place).filter(|before| before.same(ground))?;
             self.nos.get(place).cloned()
         };
-        let questions = questions(&self.cases, &basis.schema);
-        let no = |ground: &Ground| known(ground).unwrap_or_else(|| ask_all(basis, ground, &questions, &self.request));
+        let no = |ground: &Ground| known(ground).unwrap_or_else(|| self.ask_again(basis, ground));
         let nos = basis.grounds.iter().map(no).collect();
-        Self::of(basis, &self.request, Arc::clone(&self.cases), nos)
+        Self::of(basis, &self.request, Arc::clone(&self.cases), Arc::clone(&self.questions), nos)
     }
 
-    fn of(basis: &Arc<Basis>, request: &Request, cases: Arc<[Case]>, nos: Box<[No]>) -> Self {
+    fn of(
+        basis: &Arc<Basis>,
+        request: &Request,
+        cases: Arc<[Case]>,
+        questions: Arc<Questions>,
+        nos: Box<[No]>,
+    ) -> Self {
         let mut admitted = Bits::none(nos.len());
         for (place, no) in nos.iter().enumerate() {
             if no.rules.is_empty() && no.others.is_empty() {
                 admitted.insert(place);
             }
         }
-        Self { basis: Arc::clone(basis), request: request.clone(), cases, admitted, nos }
+        Self { basis: Arc::clone(basis), request: request.clone(), cases, questions, admitted, nos }
     }
 
     /// Whether it was made on this basis for this request.
@@ -113,6 +119,16 @@ impl Row {
         Self { request, ..self.clone() }
     }
 
+    /// Asks every layer about a factory that is not, or not so, in the basis.
+    pub(super) fn ask_again(&self, basis: &Basis, ground: &Ground) -> No {
+        ask_all(basis, ground, &self.questions, &self.request)
+    }
+
+    /// Why a factory is refused, by numbers.
+    pub(super) fn no(&self, place: usize) -> Option<&No> {
+        self.nos.get(place)
+    }
+
     /// About how much memory the row takes, in bytes.
     pub fn bytes(&self) -> usize {
         let no = |no: &No| {
@@ -140,10 +156,12 @@ pub(super) fn cases(request: &Request) -> Vec<Case> {
 /// A request's cases, made ready, or why that failed.
 type Questions = Result<Vec<Question>, String>;
 
+/// Makes the cases of a request ready.
 fn questions(cases: &[Case], schema: &PolicySchema) -> Questions {
     cases.iter().map(|case| Question::new(case.clone(), schema)).collect()
 }
 
+/// Asks every layer about one factory.
 fn ask_all(basis: &Basis, ground: &Ground, questions: &Questions, request: &Request) -> No {
     let (mut rules, mut others) = (BTreeSet::new(), BTreeSet::new());
     let layers = basis.layers(ground);

@@ -93,11 +93,19 @@ fn full_is_not_refused() {
 }
 
 #[test]
-fn a_rule_that_is_called_like_a_built_in_one_still_refuses() {
-    let owner = format!("{OPEN}\n@id(\"no-capacity\")\n@reason(\"test\")\nforbid (principal, action, resource);\n");
-    let decision = World::new(&owner, vec![Site::new("a", "FR", "FR", 1)]).decide(&public());
+fn what_a_factory_calls_like_a_built_in_cause_still_refuses() {
+    let cause = Cause::built_in(LayerKind::Terms, NO_CAPACITY, "test");
+    let excluded = BTreeMap::from([(node("a"), vec![cause])]);
+    let decision = decide(&World::new(OPEN, vec![Site::new("a", "FR", "FR", 1)]).snapshot(), &public(), &excluded);
     assert_eq!(decision.outcome, Outcome::Refused);
-    assert_eq!(decision.nearest[0].distance, 10_000);
+    assert_eq!(decision.nearest[0].distance, 1_000_000);
+}
+
+#[test]
+fn built_in_causes_are_no_rules_of_anybody() {
+    for cause in [NO_CAPACITY, UNREACHABLE, ACTION_NOT_OFFERED, MODEL_NOT_SERVED] {
+        assert!(crate::policy::RESERVED.contains(&cause), "{cause}");
+    }
 }
 
 #[test]
@@ -150,12 +158,13 @@ fn relaxations_are_smallest_and_in_the_owners_order() {
     let named: Vec<(&str, Vec<&str>, u64)> = decision
         .nearest
         .iter()
-        .map(|one| (one.factory.as_str(), one.changes.iter().map(|c| c.rule.as_str()).collect(), one.distance))
+        .map(|one| (one.factory.as_str(), one.changes.iter().map(|c| c.name()).collect(), one.distance))
         .collect();
     // `c` needs what `a` needs and more; `e` needs the same at a higher price: neither is named.
     let expected = [
         ("d", vec![UNREACHABLE], 2),
         ("b", vec!["customer-data-certified"], 11),
+        ("b", vec!["certifications/iso-27001"], 1_200),
         ("a", vec!["customer-data-under-eu-control"], 10_000),
     ];
     assert_eq!(named, expected);
@@ -167,7 +176,8 @@ fn a_relaxation_that_is_made_places_the_request() {
     for relaxation in world.decide(&customer()).nearest {
         let mut relaxed = world.clone();
         for change in &relaxation.changes {
-            let from = relaxed.owner.find(&format!("@id(\"{}\")", change.rule)).unwrap();
+            assert!(matches!(change, Change::Rule { .. }), "no better evidence moves an owner: {change:?}");
+            let from = relaxed.owner.find(&format!("@id(\"{}\")", change.name())).unwrap();
             let to = from + relaxed.owner[from..].find(';').unwrap() + 1;
             relaxed.owner.replace_range(from..to, "");
         }

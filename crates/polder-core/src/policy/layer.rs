@@ -13,8 +13,9 @@ use cedar_policy::{
 use serde_json::Value;
 
 use super::column::{Case, Column, Question};
-use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, hazards, limits};
+use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, RESERVED, hazards, limits};
 use crate::canonical::{Digest, hash};
+use crate::facts::Evidence;
 use crate::labels::{Action, Closed as _};
 
 /// Why a policy file cannot be used.
@@ -46,6 +47,11 @@ pub struct Rule {
     pub relax: Option<u32>,
     /// The attributes of the factory that it reads; those of the model begin with `model.`.
     pub reads: BTreeSet<String>,
+    /// The values of closed lists that its conditions name, as type and value: (`Certification`, `iso-27001`).
+    pub names: BTreeSet<(String, String)>,
+    /// The evidence classes that its conditions tell apart: those they name, and those behind `declared`, `attested` and
+    /// `measured`.
+    pub classes: BTreeSet<Evidence>,
     /// Why it could fail to be evaluated, in a few words; it would then refuse. `None` where it cannot fail.
     pub hazard: Option<String>,
 }
@@ -251,6 +257,11 @@ impl Source<'_> {
             return Err(self.at(self.offset_of_policy(policy), "a forbid needs `@id` and `@reason`", Some(hint)));
         };
         let line = self.line_of_id(id);
+        if RESERVED.contains(&id) {
+            let hint = "choose another `@id`, so that a refusal says who refused".to_owned();
+            let message = format!("the rule id `{id}` is one of Polder's own");
+            return Err(PolicyError { hint: Some(hint), ..self.at_line(line, &message) });
+        }
         let relax = match named("relax").map(str::parse) {
             None => None,
             Some(Ok(rank)) => Some(rank),
@@ -262,10 +273,16 @@ impl Source<'_> {
             let message = format!("the function `{function}` is not used here");
             return Err(PolicyError { hint: Some(hint.to_owned()), ..self.at_line(line, &message) });
         }
-        let mut reads = BTreeSet::new();
+        let (mut reads, mut names) = (BTreeSet::new(), BTreeSet::new());
         collect_reads(&json, &mut reads);
+        let conditions = json.get("conditions").unwrap_or(&Value::Null);
+        collect_names(conditions, &mut names);
+        let mut classes = BTreeSet::new();
+        let class = |(kind, value): &(String, String)| Evidence::parse(value).ok().filter(|_| kind == "Evidence");
+        classes.extend(names.iter().filter_map(class));
+        collect_classes(conditions, &mut classes);
         let hazard = hazards::hazard(&json);
-        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads, hazard })
+        Ok(Rule { id: id.to_owned(), reason: reason.to_owned(), line, relax, reads, names, classes, hazard })
     }
 
     /// Policies carry no position; the n-th one (`policy0`, `policy1` …) begins at the n-th `permit` or `forbid`.
@@ -386,6 +403,37 @@ fn collect_reads(json: &Value, reads: &mut BTreeSet<String>) {
                 }
                 collect_reads(operands, reads);
             }
+        }
+        _ => {}
+    }
+}
+
+/// The entities that conditions in Cedar's JSON form name.
+fn collect_names(json: &Value, names: &mut BTreeSet<(String, String)>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| collect_names(item, names)),
+        Value::Object(fields) => {
+            let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
+            let entity = fields.get("__entity");
+            names.extend(entity.and_then(|of| text(of, "type").zip(text(of, "id"))));
+            fields.values().for_each(|of| collect_names(of, names));
+        }
+        _ => {}
+    }
+}
+
+/// The evidence classes behind the attributes that conditions in Cedar's JSON form read.
+fn collect_classes(json: &Value, classes: &mut BTreeSet<Evidence>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| collect_classes(item, classes)),
+        Value::Object(fields) => {
+            classes.extend(match fields.get("attr").and_then(Value::as_str) {
+                Some("declared") => Some(Evidence::C),
+                Some("attested") => Some(Evidence::B),
+                Some("measured") => Some(Evidence::A),
+                _ => None,
+            });
+            fields.values().for_each(|of| collect_classes(of, classes));
         }
         _ => {}
     }

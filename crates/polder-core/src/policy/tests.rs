@@ -272,3 +272,18 @@ fn what_differs_goes_by_rule_ids_and_by_the_text_of_permits() {
     assert_eq!((added.len(), removed.len(), changed.len()), (1, 1, 0));
     assert!(added[0].contains("infer") && removed[0].starts_with("permit"), "{added:?} {removed:?}");
 }
+
+#[test]
+fn polders_own_rule_ids_are_refused() {
+    for id in RESERVED {
+        let text = format!(
+            "permit (principal, action, resource);\n@id(\"{id}\")\n@reason(\"r\")\nforbid (principal, action, resource);"
+        );
+        let error = Layer::parse(LayerKind::Owner, "policy.cedar", &text, &schema()).unwrap_err();
+        assert_eq!(
+            (error.line, error.message.as_str()),
+            (2, format!("the rule id `{id}` is one of Polder's own").as_str())
+        );
+        assert!(error.hint.unwrap().contains("another `@id`"));
+    }
+}

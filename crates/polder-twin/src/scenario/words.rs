@@ -3,7 +3,7 @@
 //! The structures behind them are core's. Colour and width are absent: a transcript is compared byte by byte.
 
 use polder_core::placement::{
-    Change, Decision, MODEL_NOT_SERVED, NO_CAPACITY, Outcome, Relaxation, UNREACHABLE, Verdict,
+    Change, Decision, FactChange, MODEL_NOT_SERVED, NO_CAPACITY, Outcome, Relaxation, UNREACHABLE, Verdict,
 };
 use polder_core::policy::{Cause, FactRead, LayerKind, NOT_PERMITTED};
 use polder_core::receipt::Failure;
@@ -58,19 +58,30 @@ fn relaxation(one: &Relaxation) -> String {
 }
 
 fn change(change: &Change) -> String {
-    let rule = change.rule.as_str();
-    match change.layer {
-        LayerKind::Availability if rule == UNREACHABLE => "it answered again".to_owned(),
-        LayerKind::Availability if rule == NO_CAPACITY => "it had a place free".to_owned(),
-        LayerKind::Availability if rule == MODEL_NOT_SERVED => "it served the model".to_owned(),
-        LayerKind::Availability => format!("{rule} were mended"),
-        LayerKind::Owner if rule == NOT_PERMITTED => "the owner permitted it".to_owned(),
-        LayerKind::Terms if rule == NOT_PERMITTED => "the factory permitted it".to_owned(),
-        LayerKind::Baseline if rule == NOT_PERMITTED => "the federation permitted it".to_owned(),
-        LayerKind::Owner => format!("the owner gave up {rule}"),
-        LayerKind::Labels => format!("the request gave up {rule}"),
-        LayerKind::Terms => format!("the factory gave up {rule}"),
-        LayerKind::Baseline => format!("the federation gave up {rule}"),
+    let (layer, rule) = match change {
+        Change::Rule { layer, rule } => (layer, rule.as_str()),
+        Change::Fact { fact } => return known(fact),
+    };
+    let who = match layer {
+        LayerKind::Availability if rule == UNREACHABLE => return "it answered again".to_owned(),
+        LayerKind::Availability if rule == NO_CAPACITY => return "it had a place free".to_owned(),
+        LayerKind::Availability if rule == MODEL_NOT_SERVED => return "it served the model".to_owned(),
+        LayerKind::Availability => return format!("{rule} were mended"),
+        LayerKind::Owner => "the owner",
+        LayerKind::Labels => "the request",
+        LayerKind::Terms => "the factory",
+        LayerKind::Baseline => "the federation",
+    };
+    if rule == NOT_PERMITTED { format!("{who} permitted it") } else { format!("{who} gave up {rule}") }
+}
+
+fn known(fact: &FactChange) -> String {
+    let FactChange { slot, says, issuer, from, to } = fact;
+    match (says, issuer, from) {
+        (Some(says), Some(issuer), _) => format!("{slot} were settled as {says} [{to:?}, {issuer}]"),
+        (Some(says), None, _) => format!("{slot} were settled as {says} [{to:?}]"),
+        (None, _, Some(from)) => format!("{slot} were known at {to:?} instead of {from:?}"),
+        (None, _, None) => format!("it had {slot} at {to:?}"),
     }
 }
 
