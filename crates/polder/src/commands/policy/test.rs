@@ -94,6 +94,9 @@ fn print(tested: &Tested) -> Result<(), Failure> {
         render::line(&format!("    expected: {}", answer(&case.expected)))?;
         render::line(&format!("    answered: {}", answer(&case.answered)))?;
     }
+    if tested.unnoticed.as_ref().is_some_and(Vec::is_empty) {
+        render::line("  nothing can be left out of it without a case noticing")?;
+    }
     for mutation in tested.unnoticed.iter().flatten() {
         render::line(&format!("  no case notices that `{}` lacks {}", mutation.rule, mutation.left_out))?;
     }
