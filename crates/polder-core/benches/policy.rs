@@ -15,8 +15,8 @@ use polder_core::canonical::Digest;
 use polder_core::facts::{Certification, Claim, Evidence, Fact, Held, Owner, Profile};
 use polder_core::ids::{IssuerId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::labels::{Action, Closed as _, Country, DataClass, Labels, Purpose};
-use polder_core::placement::{Basis, Factory, Ground, Inputs, Memo, Row, Snapshot, Weights};
-use polder_core::policy::{Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
+use polder_core::placement::{Basis, Factory, Ground, Inputs, Memo, Row, Snapshot, UNREACHABLE, Weights, decide_by};
+use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
 
 const BASELINE: &str = include_str!("../../../demo/policies/baseline.cedar");
@@ -31,6 +31,7 @@ fn main() {
         hits(&schema, count);
     }
     cold(&schema, 50);
+    refusal(&schema);
     activation(&schema, 1_000, 1_000);
 }
 
@@ -183,6 +184,24 @@ fn question(schema: &PolicySchema, ground: &Ground) -> (CedarRequest, Entities) 
     let resource = uid("Factory", ground.id.as_str());
     let request = CedarRequest::new(uid("Tenant", "bank"), action, resource, context, Some(schema.cedar())).unwrap();
     (request, ground.column.cedar(Action::Infer, true).unwrap().clone())
+}
+
+/// A refusal with its advice: eight factories, those that could run the request are gone.
+fn refusal(schema: &Arc<PolicySchema>) {
+    let request = requests().into_iter().find(|one| one.labels.class == DataClass::Customer).unwrap();
+    let whole = snapshot(schema, &layer(schema, LayerKind::Owner, BANK), &grounds(schema, 8));
+    let row = Row::new(&whole.basis, &request);
+    let gone = |place: usize| match row.admitted().contains(place) {
+        true => vec![Cause::built_in(LayerKind::Availability, UNREACHABLE, "gone")],
+        false => Vec::new(),
+    };
+    let factories = (0..8).map(|place| Factory { unavailable: gone(place), ..Factory::default() }).collect();
+    let weights = Weights { price: 1, load: 1, latency: 1 };
+    let snapshot = Snapshot::new(1, Arc::clone(&whole.basis), Digest::default(), weights, factories);
+    let excluded = BTreeMap::new();
+    assert!(decide_by(&row, &snapshot, &request, &excluded).factory.is_none());
+    let took = quickest(20, || drop(black_box(decide_by(&row, &snapshot, black_box(&request), &excluded))));
+    print("a refusal with its advice, 8 factories", took.as_secs_f64() * 1e3, "ms", None);
 }
 
 /// One of many owners changes a policy: until their next decision uses it, everything from the text on.

@@ -12,6 +12,7 @@ use crate::process;
 const GOALS: &[(&str, Bound)] = &[
     ("memo hit, 50 factories", Bound { op: "ge", of: "value", than: 20_000_000.0 }),
     ("cold label tuple", Bound { op: "le", of: "ratio", than: 1.2 }),
+    ("a refusal with its advice", Bound { op: "le", of: "value", than: 20.0 }),
     ("a changed policy among", Bound { op: "le", of: "value", than: 1_000.0 }),
 ];
 const UNITS: &[&str] = &["decisions/s", "bytes", "us", "ms"];

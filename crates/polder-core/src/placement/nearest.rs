@@ -24,8 +24,8 @@ pub const NEAREST_MAX: usize = 5;
 /// At how many factories changes of facts are looked for: those that are nearest by their rules. A refusal must stay
 /// quick, and a home may know hundreds of factories.
 const FACTORIES_MAX: usize = 16;
-/// How many changed profiles one refusal asks the policies about, over all factories. Making a column anew and asking
-/// every layer takes about a quarter of a millisecond, so that the worst refusal stays below 20 ms.
+/// How many changed profiles one refusal asks the policies about, over all factories: what a refusal costs is bounded by
+/// it (`cargo xtask bench policy` measures one).
 pub(super) const TRIES_MAX: usize = 64;
 
 /// A smallest set of changes that would make a placement possible.
