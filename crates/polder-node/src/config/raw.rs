@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use polder_core::facts::{FACTS_MAX, Passport};
 use polder_core::framework::Framework;
 use polder_core::ids::{ModelId, NodeId, ProjectId, TenantId};
 use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
@@ -222,9 +223,14 @@ impl Factory {
         if self.places == 0 {
             return Err(content("`places` must be at least 1".to_owned()));
         }
+        let passport: Passport = read_json(&folder.join(&self.passport))?;
+        if passport.len() > FACTS_MAX {
+            let (file, count) = (self.passport.display(), passport.len());
+            return Err(content(format!("`{file}` has {count} facts: a passport has at most {FACTS_MAX}")));
+        }
         Ok(FactoryConfig {
             terms: folder.join(self.terms),
-            passport: read_json(&folder.join(self.passport))?,
+            passport,
             price_microeur_per_mtok: self.price_microeur_per_mtok,
             places: self.places,
             queue: self.queue.unwrap_or(self.places.saturating_mul(4)),

@@ -62,3 +62,25 @@ fn a_homes_own_frameworks_are_in_its_schema() {
         assert!(error.contains("frameworks: ") && error.contains(says), "{error}");
     }
 }
+
+#[test]
+fn a_passport_that_no_home_would_read_is_named_at_once() {
+    use polder_core::facts::{Claim, Evidence, FACTS_MAX, Fact, SignedFact};
+    use polder_core::ids::IssuerId;
+    use polder_core::labels::{Closed as _, Country};
+
+    let folder = std::env::temp_dir().join(format!("polder-config-{}-passport", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let claim = Claim::Site { country: Country::parse("FR").unwrap(), city: "Paris".to_owned() };
+    let (subject, issuer) = (NodeId::parse("paris").unwrap(), IssuerId::parse("paris").unwrap());
+    let fact = Fact { subject, claim, evidence: Evidence::C, issuer, from_ms: 0, until_ms: 1 };
+    let signed = SignedFact::sign(fact, &ed25519_dalek::SigningKey::from_bytes(&[1; 32])).unwrap();
+    std::fs::write(folder.join("passport.json"), serde_json::to_string(&vec![signed; FACTS_MAX + 1]).unwrap()).unwrap();
+    let text = "node = \"paris\"\nstate = \"state\"\nlisten = \"127.0.0.1:0\"\npeer_listen = \"127.0.0.1:0\"\n[factory]\n\
+                terms = \"terms.cedar\"\npassport = \"passport.json\"\nprice_microeur_per_mtok = 1\nplaces = 1\n\
+                [factory.models]\ntoy = \"toy\"\n";
+    std::fs::write(folder.join("node.toml"), text).unwrap();
+    let error = Config::load(&folder.join("node.toml")).unwrap_err().to_string();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(error.contains("passport.json") && error.contains("4097 facts"), "{error}");
+}
