@@ -15,12 +15,13 @@ use polder_core::canonical::Digest;
 use polder_core::facts::{Certification, Claim, Evidence, Fact, Held, Owner, Profile};
 use polder_core::ids::{IssuerId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::labels::{Action, Closed as _, Country, DataClass, Labels, Purpose};
-use polder_core::placement::{Basis, Factory, Ground, Inputs, Memo, Row, Snapshot, UNREACHABLE, Weights, decide_by};
-use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
+use polder_core::placement::{Basis, Change, Factory, Ground, Inputs, Memo, Row, Snapshot, Weights, decide_by};
+use polder_core::policy::{Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
 
 const BASELINE: &str = include_str!("../../../demo/policies/baseline.cedar");
 const BANK: &str = include_str!("../../../demo/policies/bank.cedar");
+const DEFENCE: &str = include_str!("../../../demo/policies/defence.cedar");
 const OPEN: &str = "permit (principal, action, resource);";
 /// Places in Europe and elsewhere, so that some are refused by each rule.
 const PLACES: [&str; 8] = ["FR", "DE", "FI", "IT", "PL", "US", "NO", "CH"];
@@ -186,20 +187,14 @@ fn question(schema: &PolicySchema, ground: &Ground) -> (CedarRequest, Entities) 
     (request, ground.column.cedar(Action::Infer, true).unwrap().clone())
 }
 
-/// A refusal with its advice: eight factories, those that could run the request are gone.
+/// A refusal with its advice: nobody's people are cleared, so facts that would help are looked for at each factory.
 fn refusal(schema: &Arc<PolicySchema>) {
-    let request = requests().into_iter().find(|one| one.labels.class == DataClass::Customer).unwrap();
-    let whole = snapshot(schema, &layer(schema, LayerKind::Owner, BANK), &grounds(schema, 8));
-    let row = Row::new(&whole.basis, &request);
-    let gone = |place: usize| match row.admitted().contains(place) {
-        true => vec![Cause::built_in(LayerKind::Availability, UNREACHABLE, "gone")],
-        false => Vec::new(),
-    };
-    let factories = (0..8).map(|place| Factory { unavailable: gone(place), ..Factory::default() }).collect();
-    let weights = Weights { price: 1, load: 1, latency: 1 };
-    let snapshot = Snapshot::new(1, Arc::clone(&whole.basis), Digest::default(), weights, factories);
-    let excluded = BTreeMap::new();
-    assert!(decide_by(&row, &snapshot, &request, &excluded).factory.is_none());
+    let request = requests().into_iter().find(|one| one.labels.class == DataClass::Restricted).unwrap();
+    let snapshot = snapshot(schema, &layer(schema, LayerKind::Owner, DEFENCE), &grounds(schema, 8));
+    let (row, excluded) = (Row::new(&snapshot.basis, &request), BTreeMap::new());
+    let decision = decide_by(&row, &snapshot, &request, &excluded);
+    let of_facts = decision.nearest.iter().flat_map(|one| &one.changes).any(|one| matches!(one, Change::Fact { .. }));
+    assert!(decision.factory.is_none() && of_facts, "{:?}", decision.nearest);
     let took = quickest(20, || drop(black_box(decide_by(&row, &snapshot, black_box(&request), &excluded))));
     print("a refusal with its advice, 8 factories", took.as_secs_f64() * 1e3, "ms", None);
 }

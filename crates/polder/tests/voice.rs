@@ -18,7 +18,7 @@ fn said(arguments: &[&str]) -> String {
     let folder = Folder::new();
     std::fs::write(folder.path().join("broken.toml"), "node = \"here\"\nlisten = 7\n").unwrap();
     std::fs::write(folder.path().join("no-receipt.json"), "{}\n").unwrap();
-    let ended = run(polder(folder.path()).args(arguments));
+    let ended = run(polder(folder.path()).env_remove("POLDER_CVC5").args(arguments));
     let words: Vec<String> = arguments
         .iter()
         .map(|word| if word.contains(' ') { format!("{word:?}") } else { (*word).to_owned() })
