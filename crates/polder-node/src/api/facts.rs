@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use polder_core::facts::{Evidence, standings};
+use polder_core::facts::{Evidence, Standing, standings};
 use polder_core::ids::NodeId;
 use polder_core::labels::Closed as _;
 use serde_json::{Value, json};
@@ -29,19 +29,22 @@ pub async fn standing(
     let now = now_ms();
     let passport = known.status.map(|status| status.passport).unwrap_or_default();
     let fault = home.view.clock_fault(now).map(|fault| fault.to_string());
-    let row = |standing: &polder_core::facts::Standing<'_>| {
-        let fact = &standing.signed.fact;
-        let counts = standing.counts.as_ref().ok().filter(|_| fault.is_none());
-        let reason = standing.counts.as_ref().err().map(ToString::to_string);
-        json!({
-            "slot": fact.claim.slot(), "claim": fact.claim, "says": fact.claim.words(), "issuer": fact.issuer,
-            "from_ms": fact.from_ms, "until_ms": fact.until_ms, "said": fact.evidence,
-            "counts": counts.map(Evidence::as_str), "ignored": reason.or_else(|| fault.clone()),
-        })
-    };
     let all = standings(&factory, &passport, &known.authority, home.view.trust(), now);
-    let rows: Vec<Value> = all.iter().map(row).collect();
+    let rows: Vec<Value> = all.iter().map(|standing| row(standing, fault.as_deref())).collect();
     Ok(Json(json!({"factory": factory, "root": known.passport, "at_ms": now, "gone": known.gone, "facts": rows})))
+}
+
+/// A fact with its standing, as the call and `polder facts show` print it. While the clock is not to be believed, `fault`
+/// says why, and no fact counts.
+pub fn row(standing: &Standing<'_>, fault: Option<&str>) -> Value {
+    let fact = &standing.signed.fact;
+    let counts = standing.counts.as_ref().ok().filter(|_| fault.is_none());
+    let reason = standing.counts.as_ref().err().map(ToString::to_string);
+    json!({
+        "slot": fact.claim.slot(), "claim": fact.claim, "says": fact.claim.words(), "issuer": fact.issuer,
+        "from_ms": fact.from_ms, "until_ms": fact.until_ms, "said": fact.evidence,
+        "counts": counts.map(Evidence::as_str), "ignored": reason.or_else(|| fault.map(str::to_owned)),
+    })
 }
 
 /// `GET /api/v1/factories/{factory}/passport`: the facts as the factory publishes them, with the root over them.

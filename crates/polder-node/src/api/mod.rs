@@ -28,6 +28,8 @@ mod facts;
 mod policies;
 mod receipts;
 
+pub use facts::row as fact_row;
+
 /// Marks a connection that came over the node's own socket.
 #[derive(Clone, Copy)]
 pub struct OwnSocket;

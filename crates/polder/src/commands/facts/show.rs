@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use polder_core::facts::{Evidence, Standing, standings};
+use polder_core::facts::standings;
 use polder_core::ids::NodeId;
-use polder_core::labels::Closed as _;
+use polder_node::api::fact_row;
 use serde_json::{Value, json};
 
 use super::{read_facts, read_trust};
@@ -84,20 +84,10 @@ fn from_file(arguments: &Arguments) -> Result<Value, Failure> {
     }
     let trust = arguments.trust.as_deref().map(read_trust).transpose()?.unwrap_or_default();
     let now_ms = arguments.at_ms.unwrap_or_else(polder_node::clock::now_ms);
-    let rows: Vec<Value> = standings(&factory, &facts, &authority, &trust, now_ms).iter().map(row).collect();
+    let rows: Vec<Value> =
+        standings(&factory, &facts, &authority, &trust, now_ms).iter().map(|one| fact_row(one, None)).collect();
     let root = polder_core::facts::passport_root(&facts).map_err(|e| Failure::new(e.to_string()))?;
     Ok(json!({"factory": factory, "root": root, "at_ms": now_ms, "facts": rows}))
-}
-
-/// A fact as the node's own answer has it.
-fn row(standing: &Standing<'_>) -> Value {
-    let fact = &standing.signed.fact;
-    json!({
-        "slot": fact.claim.slot(), "claim": fact.claim, "says": fact.claim.words(), "issuer": fact.issuer,
-        "from_ms": fact.from_ms, "until_ms": fact.until_ms, "said": fact.evidence,
-        "counts": standing.counts.as_ref().ok().map(Evidence::as_str),
-        "ignored": standing.counts.as_ref().err().map(ToString::to_string),
-    })
 }
 
 fn print(shown: &Value) -> Result<(), Failure> {
