@@ -170,14 +170,13 @@ impl Factory {
     pub async fn run(self: &Arc<Self>, home: &NodeId, envelope: Envelope) -> Frames {
         match self.admit(home, &envelope) {
             Ok((work, terms, place)) => self.start(envelope.ticket, work, terms, place),
-            Err(frame) => Box::pin(futures_util::stream::iter([frame])),
+            Err(causes) => Box::pin(futures_util::stream::iter([Frame::Refused(causes)])),
         }
     }
 
     /// Everything that must hold before the engine hears of a request.
-    fn admit(&self, home: &NodeId, envelope: &Envelope) -> Result<(Work, Digest, Place), Frame> {
-        let refused =
-            |rule: &str, reason: String| Frame::Refused(vec![Cause::built_in(LayerKind::Terms, rule, reason)]);
+    fn admit(&self, home: &NodeId, envelope: &Envelope) -> Result<(Work, Digest, Place), Vec<Cause>> {
+        let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
         let ticket = &envelope.ticket;
         let authority =
             self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
@@ -211,22 +210,22 @@ impl Factory {
         Ok((work, terms, self.take_place()?))
     }
 
-    fn decide_again(&self, ticket: &Ticket, now: u64) -> Result<Digest, Frame> {
+    fn decide_again(&self, ticket: &Ticket, now: u64) -> Result<Digest, Vec<Cause>> {
         let layer = Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner).layer);
         let held = believe(&self.node, &self.passport, &self.authority, &self.issuers);
-        let error = |e| Frame::Refused(vec![Cause::built_in(LayerKind::Terms, "policy-error", e)]);
+        let error = |e| vec![Cause::built_in(LayerKind::Terms, "policy-error", e)];
         let column = Column::new(&self.node, Profile::at(&held, now), UNKNOWN_USAGE, &self.schema).map_err(error)?;
         let causes = placement::refusals(&layer, &column, &ticket.request, &self.schema);
-        if causes.is_empty() { Ok(layer.digest()) } else { Err(Frame::Refused(causes)) }
+        if causes.is_empty() { Ok(layer.digest()) } else { Err(causes) }
     }
 
-    fn take_place(&self) -> Result<Place, Frame> {
+    fn take_place(&self) -> Result<Place, Vec<Cause>> {
         let place = Place(Arc::clone(&self.taken));
         if self.taken.fetch_add(1, Ordering::AcqRel) < self.taken_max {
             return Ok(place);
         }
         let reason = format!("all {} places and the queue are taken", self.places);
-        Err(Frame::Refused(vec![Cause::built_in(LayerKind::Availability, NO_CAPACITY, reason)]))
+        Err(vec![Cause::built_in(LayerKind::Availability, NO_CAPACITY, reason)])
     }
 
     /// Whether a nonce is new. It is kept as long as the capability that came with it could hold.

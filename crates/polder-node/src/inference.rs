@@ -33,6 +33,9 @@ pub struct ChatRequest {
     /// Texts that end the answer; they are not part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
+    /// Whether the answer is wanted piece by piece; a whole one costs an upstream engine less.
+    #[serde(default)]
+    pub stream: bool,
     /// Parameters that only some engines know, such as `tools`, unchanged.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -117,6 +120,9 @@ pub struct Delta {
     /// More text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// How likely the tokens of this piece were, in OpenAI's shape, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Value>,
     /// Fields beside the text, such as `tool_calls`, unchanged.
     #[serde(flatten)]
     pub rest: Map<String, Value>,

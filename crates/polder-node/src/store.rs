@@ -1,4 +1,4 @@
-//! The node's database: leaves with their statements and salts, answers' ids, and the halves that factories sent back.
+//! The node's database: leaves with their statements and salts, and the halves that factories sent back.
 //!
 //! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers are absent.
 
@@ -80,10 +80,6 @@ CREATE TABLE IF NOT EXISTS leaf (
     commitment BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS leaf_decision ON leaf (decision, kind);
-CREATE TABLE IF NOT EXISTS answer (
-    id       TEXT PRIMARY KEY,
-    decision TEXT NOT NULL
-) STRICT;
 CREATE TABLE IF NOT EXISTS execution_half (
     decision TEXT PRIMARY KEY,
     half     BLOB NOT NULL
@@ -172,19 +168,6 @@ impl Store {
         let sql = "SELECT decision FROM leaf WHERE kind = 'decision' ORDER BY place DESC LIMIT ?";
         let rows = sqlx::query(sql).bind(count).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Remembers which decision an answer's id belongs to.
-    pub async fn link_answer(&self, id: &str, decision: &str) -> Result<(), StoreError> {
-        let sql = "INSERT OR IGNORE INTO answer (id, decision) VALUES (?, ?)";
-        sqlx::query(sql).bind(id).bind(decision).execute(&self.pool).await?;
-        Ok(())
-    }
-
-    /// The decision that an answer's id belongs to.
-    pub async fn decision_of_answer(&self, id: &str) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query("SELECT decision FROM answer WHERE id = ?").bind(id).fetch_optional(&self.pool).await?;
-        Ok(row.map(|row| row.get(0)))
     }
 
     /// Keeps the half of a receipt that a factory sent back, and with it counts its tokens at that factory on that day. Says

@@ -252,6 +252,8 @@ struct Choice {
     #[serde(default)]
     delta: Map<String, Value>,
     #[serde(default)]
+    logprobs: Option<Value>,
+    #[serde(default)]
     finish_reason: Option<String>,
 }
 
@@ -333,8 +335,13 @@ impl Reading {
                 _ => None,
             };
             choice.delta.retain(|_, value| !value.is_null());
-            if content.is_some() || !choice.delta.is_empty() {
-                self.ready.push_back(Event::Delta(Delta { choice: choice.index, content, rest: choice.delta }));
+            if content.is_some() || choice.logprobs.is_some() || !choice.delta.is_empty() {
+                self.ready.push_back(Event::Delta(Delta {
+                    choice: choice.index,
+                    content,
+                    logprobs: choice.logprobs,
+                    rest: choice.delta,
+                }));
             }
             if let Some(reason) = choice.finish_reason {
                 self.ready.push_back(Event::Finish { choice: choice.index, reason });

@@ -30,10 +30,9 @@ pub async fn decision_id(node: &Node, id: &str) -> Result<String, Problem> {
         let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
         return latest.into_iter().next().ok_or_else(|| unknown(id));
     }
-    if DecisionId::parse(id).is_ok_and(|id| id.as_str().starts_with("decision-")) {
-        return Ok(id.to_owned());
-    }
-    node.store.decision_of_answer(id).await.map_err(Problem::internal)?.ok_or_else(|| unknown(id))
+    // An answer's id is made of its decision's: `chatcmpl-…` and `decision-…` have the same digits.
+    let (_, digits) = id.rsplit_once('-').ok_or_else(|| unknown(id))?;
+    DecisionId::parse(&format!("decision-{digits}")).map(String::from).map_err(|_| unknown(id))
 }
 
 /// `GET /api/v1/receipts/{id}`: the receipt file of a decision or an answer. While the answer is still being written: 409.

@@ -45,6 +45,7 @@ fn ask(text: &str) -> ChatRequest {
         top_p: None,
         seed: None,
         stop: vec![],
+        stream: true,
         rest: Default::default(),
     }
 }

@@ -4,24 +4,20 @@
 //! after its first byte ends with an error event, never silently.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, header};
-use polder_core::ids::ModelId;
-use polder_core::labels::Action;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::answer::{Answer, ask, usage_json};
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer, labels, project_of, proof_headers, sse};
-use crate::clock::{now_ms, random};
-use crate::home::{Home, Placed};
-use crate::inference::{ChatRequest, Delta, EngineError, Event, Message, Usage};
-use crate::peers::wire::{Frame, Work};
+use super::{ApiError, Gateway, answer_json, labels, proof_headers, sse};
+use crate::clock::now_ms;
+use crate::inference::{ChatRequest, Delta, Event, Message};
 
 /// What an answer is called and how it is to be written.
 struct Shape {
@@ -33,29 +29,17 @@ struct Shape {
 
 /// `POST /v1/chat/completions`
 pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let (project, project_labels) = project_of(&gateway.home, &headers)?;
+    let caller = gateway.caller(&headers)?;
     let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
     let mut metadata = parameters.object("metadata")?;
-    let labels = labels::labels(project_labels, &headers, &mut metadata)?;
+    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
     let stream = parameters.flag("stream")?;
     let include_usage = include_usage(&mut parameters)?;
-    let request = chat_request(parameters)?;
-    let unknown = || ApiError::unknown_model(&request.model);
-    let model = ModelId::parse(&request.model).map_err(|_| unknown())?;
-    if !gateway.home.offers(&model, Action::Infer) {
-        return Err(unknown());
-    }
-    let tokens_max = request.max_tokens.unwrap_or(u32::MAX);
-    let shape = Shape {
-        id: format!("chatcmpl-{}", hex::encode(random::<16>().map_err(|e| ApiError::internal(&e.to_string()))?)),
-        created_s: now_ms() / 1000,
-        model: request.model.clone(),
-        include_usage,
-    };
-    let work = Work::Chat(request);
-    let placed = gateway.home.run(project, labels, &work, tokens_max).await?;
-    gateway.home.link_answer(&shape.id, &placed.decision).await;
-    if stream { Ok(streamed(gateway.home, placed, shape)) } else { plain(gateway.home, placed, shape).await }
+    let request = chat_request(parameters, stream)?;
+    let model = request.model.clone();
+    let answer = ask(&gateway, &caller, labels, request).await?;
+    let shape = Shape { id: answer.id("chatcmpl"), created_s: now_ms() / 1000, model, include_usage };
+    if stream { Ok(streamed(answer, shape)) } else { plain(answer, shape).await }
 }
 
 fn include_usage(parameters: &mut Parameters) -> Result<bool, ApiError> {
@@ -69,7 +53,7 @@ fn include_usage(parameters: &mut Parameters) -> Result<bool, ApiError> {
     }
 }
 
-fn chat_request(mut parameters: Parameters) -> Result<ChatRequest, ApiError> {
+fn chat_request(mut parameters: Parameters, stream: bool) -> Result<ChatRequest, ApiError> {
     let model = parameters.text("model")?;
     let messages = messages(parameters.required("messages")?)?;
     let old = parameters.integer("max_tokens", 1)?;
@@ -96,6 +80,7 @@ fn chat_request(mut parameters: Parameters) -> Result<ChatRequest, ApiError> {
         top_p: parameters.number("top_p", 0.0..=1.0)?,
         seed: seed(&mut parameters)?,
         stop: parameters.texts("stop", 4)?,
+        stream,
         rest: parameters.0.into_iter().filter(|(_, value)| !value.is_null()).collect(),
     })
 }
@@ -144,110 +129,12 @@ fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
     Ok(messages)
 }
 
-/// The frames of an answer, the first among them, as events or the failure that ended them.
-fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
-    let Placed { decision, first, rest, .. } = placed;
-    let state = (Some(first), Some((rest, home, decision)));
-    futures_util::stream::unfold(state, |(mut first, mut source)| async move {
-        let frame = match first.take() {
-            Some(frame) => Some(Ok(frame)),
-            None => source.as_mut()?.0.next().await,
-        };
-        let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
-        match frame {
-            Some(Ok(Frame::Event(event))) => {
-                // Nothing but the receipt comes after the usage: it is kept while the answer ends.
-                let last = matches!(event, Event::Usage(_));
-                if let Some((mut rest, home, decision)) = source.take_if(|_| last) {
-                    tokio::spawn(async move { home.keep_receipt(&decision, &mut rest).await });
-                }
-                Some((Ok(event), (None, source)))
-            }
-            Some(Ok(Frame::Failed(error))) => Some((Err(error), (None, None))),
-            Some(Ok(_)) => failed("the factory sent what does not belong into an answer".to_owned()),
-            Some(Err(error)) => failed(error.to_string()),
-            None => failed("the factory's answer broke off".to_owned()),
-        }
-    })
-}
-
-async fn plain(home: Arc<Home>, placed: Placed, shape: Shape) -> Result<Response, ApiError> {
-    let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
-    let mut collected = Collected::default();
-    let stream = events(placed, home);
-    futures_util::pin_mut!(stream);
-    while let Some(event) = stream.next().await {
-        collected.add(event.map_err(|error| ApiError::of_engine(&error))?);
-    }
-    let mut body = shape.body("chat.completion", collected.choices());
-    body["usage"] = usage(&collected.usage);
-    Ok(answer(&decision, &factory, &body))
-}
-
-/// An answer put together from its events.
-#[derive(Default)]
-struct Collected {
-    text: String,
-    has_text: bool,
-    rest: Map<String, Value>,
-    reason: Option<String>,
-    usage: Usage,
-}
-
-impl Collected {
-    fn add(&mut self, event: Event) {
-        match event {
-            Event::Delta(Delta { content, rest, .. }) => {
-                if let Some(content) = content {
-                    self.text.push_str(&content);
-                    self.has_text = true;
-                }
-                merge(&mut self.rest, rest);
-            }
-            Event::Finish { reason, .. } => self.reason = Some(reason),
-            Event::Usage(usage) => self.usage = usage,
-        }
-    }
-
-    fn choices(&self) -> Value {
-        let content = if self.has_text || self.rest.is_empty() { json!(self.text) } else { Value::Null };
-        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
-        for (key, value) in &self.rest {
-            message[key] = value.clone();
-        }
-        json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": self.reason}])
-    }
-}
-
-/// Adds the pieces of a delta to what came before: texts are joined, lists are merged by `index`, other values replaced.
-fn merge(whole: &mut Map<String, Value>, piece: Map<String, Value>) {
-    for (key, value) in piece {
-        match (whole.get_mut(&key), value) {
-            (Some(Value::String(before)), Value::String(more)) => before.push_str(&more),
-            (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
-            (Some(Value::Array(before)), Value::Array(more)) => {
-                more.into_iter().for_each(|item| merge_item(before, item))
-            }
-            (_, value) => drop(whole.insert(key, value)),
-        }
-    }
-}
-
-fn merge_item(list: &mut Vec<Value>, item: Value) {
-    let index = item.get("index").cloned();
-    let place = index.and_then(|index| list.iter_mut().find(|known| known.get("index") == Some(&index)));
-    match (place, item) {
-        (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
-        (_, item) => list.push(item),
-    }
-}
-
-fn usage(usage: &Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    })
+async fn plain(answer: Answer, shape: Shape) -> Result<Response, ApiError> {
+    let (decision, factory) = (answer.decision.clone(), answer.factory.clone());
+    let collected = answer.collect().await.map_err(|error| ApiError::of_engine(&error))?;
+    let mut body = shape.body("chat.completion", collected.choices_json());
+    body["usage"] = usage_json(&collected.usage);
+    Ok(answer_json(&decision, &factory, &body))
 }
 
 impl Shape {
@@ -258,8 +145,8 @@ impl Shape {
         })
     }
 
-    fn chunk(&self, delta: Value, reason: Option<&str>, choice: u32) -> Bytes {
-        let choices = json!([{"index": choice, "delta": delta, "logprobs": null, "finish_reason": reason}]);
+    fn chunk(&self, delta: Value, logprobs: Option<Value>, reason: Option<&str>, choice: u32) -> Bytes {
+        let choices = json!([{"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}]);
         let mut body = self.body("chat.completion.chunk", choices);
         if self.include_usage {
             body["usage"] = Value::Null;
@@ -269,17 +156,17 @@ impl Shape {
 
     fn event(&self, event: Event) -> Vec<Bytes> {
         match event {
-            Event::Delta(Delta { choice, content, rest }) => {
+            Event::Delta(Delta { choice, content, logprobs, rest }) => {
                 let mut delta = Value::Object(rest);
                 if let Some(content) = content {
                     delta["content"] = content.into();
                 }
-                vec![self.chunk(delta, None, choice)]
+                vec![self.chunk(delta, logprobs, None, choice)]
             }
-            Event::Finish { choice, reason } => vec![self.chunk(json!({}), Some(&reason), choice)],
+            Event::Finish { choice, reason } => vec![self.chunk(json!({}), None, Some(&reason), choice)],
             Event::Usage(counts) if self.include_usage => {
                 let mut body = self.body("chat.completion.chunk", json!([]));
-                body["usage"] = usage(&counts);
+                body["usage"] = usage_json(&counts);
                 vec![sse::data(&body), sse::done()]
             }
             Event::Usage(_) => vec![sse::done()],
@@ -287,12 +174,12 @@ impl Shape {
     }
 }
 
-fn streamed(home: Arc<Home>, placed: Placed, shape: Shape) -> Response {
-    let mut headers = proof_headers(&placed.decision, Some(&placed.factory));
+fn streamed(answer: Answer, shape: Shape) -> Response {
+    let mut headers = proof_headers(&answer.decision, Some(&answer.factory));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let first = shape.chunk(json!({"role": "assistant", "content": ""}), None, 0);
-    let rest = events(placed, home).map(move |event| match event {
+    let first = shape.chunk(json!({"role": "assistant", "content": ""}), None, None, 0);
+    let rest = answer.events.map(move |event| match event {
         Ok(event) => shape.event(event),
         Err(error) => vec![sse::data(&ApiError::of_engine(&error).body())],
     });

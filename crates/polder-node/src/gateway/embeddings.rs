@@ -13,7 +13,7 @@ use polder_core::labels::Action;
 use serde_json::{Value, json};
 
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer, labels, project_of};
+use super::{ApiError, Gateway, answer_json, labels};
 use crate::inference::{EmbedInput, EmbedRequest};
 use crate::peers::wire::{Frame, Work};
 
@@ -22,10 +22,10 @@ const INPUTS_MAX: usize = 2048;
 
 /// `POST /v1/embeddings`
 pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let (project, project_labels) = project_of(&gateway.home, &headers)?;
+    let caller = gateway.caller(&headers)?;
     let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
     let mut metadata = parameters.object("metadata")?;
-    let labels = labels::labels(project_labels, &headers, &mut metadata)?;
+    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
     let model = parameters.text("model")?;
     let inputs = inputs(parameters.required("input")?)?;
     let dimensions = parameters.integer("dimensions", 1)?.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -40,7 +40,7 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
         return Err(ApiError::unknown_model(&model));
     }
     let work = Work::Embed(EmbedRequest { model: model.clone(), inputs, dimensions });
-    let mut placed = gateway.home.run(project, labels, &work, 0).await?;
+    let mut placed = gateway.home.run(&caller.project, labels, &work, 0).await?;
     let Frame::Embeddings(embeddings) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than embeddings"));
     };
@@ -54,7 +54,7 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
     let tokens = embeddings.prompt_tokens;
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     let body = json!({"object": "list", "data": data, "model": model, "usage": usage});
-    Ok(answer(&placed.decision, &placed.factory, &body))
+    Ok(answer_json(&placed.decision, &placed.factory, &body))
 }
 
 fn encoding_is_base64(parameters: &mut Parameters) -> Result<bool, ApiError> {

@@ -15,6 +15,7 @@ use polder_core::labels::Labels;
 
 use crate::home::Home;
 
+mod answer;
 mod body;
 mod chat;
 mod embeddings;
@@ -56,19 +57,25 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
-/// Who asks: the project behind the key in `Authorization: Bearer …`.
-fn project_of<'a>(home: &'a Home, headers: &HeaderMap) -> Result<(&'a ProjectId, &'a Labels), ApiError> {
-    let key = bearer(headers).ok_or_else(|| {
-        let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
-        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
-    })?;
-    home.project_of(key).ok_or_else(|| {
-        ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid_api_key",
-            "this API key is not known here: check OPENAI_API_KEY",
-        )
-    })
+/// Who asks: the project behind a key, with its labels.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The project that the key belongs to.
+    pub project: ProjectId,
+    /// What the project says of its requests; a request may only narrow it.
+    pub labels: Labels,
+}
+
+impl Gateway {
+    /// Who asks, by the key in `Authorization: Bearer …`.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let refused = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
+        let key = bearer(headers)
+            .ok_or_else(|| refused("no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`"))?;
+        let (project, labels) =
+            self.home.project_of(key).ok_or_else(|| refused("this API key is not known here: check OPENAI_API_KEY"))?;
+        Ok(Caller { project: project.clone(), labels: labels.clone() })
+    }
 }
 
 /// The bearer token of a request.
@@ -95,7 +102,7 @@ fn proof_headers(decision: &DecisionId, factory: Option<&NodeId>) -> HeaderMap {
 }
 
 /// A JSON answer with the headers that lead to its proof.
-fn answer(decision: &DecisionId, factory: &NodeId, body: &serde_json::Value) -> Response {
+fn answer_json(decision: &DecisionId, factory: &NodeId, body: &serde_json::Value) -> Response {
     (proof_headers(decision, Some(factory)), axum::Json(body)).into_response()
 }
 

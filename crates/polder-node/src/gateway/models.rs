@@ -8,7 +8,7 @@ use polder_core::ids::ModelId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-use super::{ApiError, Gateway, project_of};
+use super::{ApiError, Gateway};
 
 /// The models, each with the factories that offer it.
 fn offered(gateway: &Gateway) -> BTreeMap<ModelId, Vec<String>> {
@@ -28,7 +28,7 @@ fn object(id: &ModelId, factories: &[String]) -> Value {
 
 /// `GET /v1/models`
 pub async fn list(State(gateway): State<Gateway>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
-    project_of(&gateway.home, &headers)?;
+    gateway.caller(&headers)?;
     let data: Vec<Value> = offered(&gateway).iter().map(|(id, factories)| object(id, factories)).collect();
     Ok(Json(json!({"object": "list", "data": data})))
 }
@@ -39,7 +39,7 @@ pub async fn retrieve(
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    project_of(&gateway.home, &headers)?;
+    gateway.caller(&headers)?;
     let Path(id) = id.map_err(|_| ApiError::parameter("model", "invalid_value", "the model's name is not UTF-8"))?;
     let found = offered(&gateway).into_iter().find(|(model, _)| model.as_str() == id);
     found.map(|(id, factories)| Json(object(&id, &factories))).ok_or_else(|| ApiError::unknown_model(&id))

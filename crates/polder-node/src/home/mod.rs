@@ -310,13 +310,6 @@ impl Home {
         }
         Ok(())
     }
-
-    /// Remembers which decision an answer came from.
-    pub async fn link_answer(&self, id: &str, decision: &DecisionId) {
-        if let Err(error) = self.store.link_answer(id, decision.as_str()).await {
-            tracing::error!(%error, %decision, "an answer's id could not be kept");
-        }
-    }
 }
 
 /// Why one attempt came to nothing.

@@ -1,0 +1,205 @@
+//! A conversation's answer as the gateway's surfaces see it: asked for once, then a row of events.
+//!
+//! Every surface that generates text (chat, responses, messages, …) asks through [`ask`], so that what holds for one holds for
+//! all: the decision, the receipt, and what is counted. How a surface writes its answer down is absent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _};
+use polder_core::ids::{DecisionId, ModelId, NodeId};
+use polder_core::labels::{Action, Labels};
+use serde_json::{Map, Value, json};
+
+use super::{ApiError, Caller, Gateway};
+use crate::home::{Home, Placed};
+use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
+use crate::peers::wire::{Frame, Work};
+
+/// The steps of an answer, in the order that [`Event`] names. Dropping it stops the work.
+pub type Events = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
+
+/// An answer that has begun.
+pub struct Answer {
+    /// The decision that placed it.
+    pub decision: DecisionId,
+    /// Where it runs.
+    pub factory: NodeId,
+    /// What comes of it.
+    pub events: Events,
+}
+
+/// Decides about a conversation and has it answered. Errors that come before the first token are the request's own.
+pub async fn ask(gateway: &Gateway, caller: &Caller, labels: Labels, request: ChatRequest) -> Result<Answer, ApiError> {
+    let unknown = || ApiError::unknown_model(&request.model);
+    let model = ModelId::parse(&request.model).map_err(|_| unknown())?;
+    if !gateway.home.offers(&model, Action::Infer) {
+        return Err(unknown());
+    }
+    let tokens_max = request.max_tokens.unwrap_or(u32::MAX);
+    let placed = gateway.home.run(&caller.project, labels, &Work::Chat(request), tokens_max).await?;
+    let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
+    Ok(Answer { decision, factory, events: Box::pin(events(placed, Arc::clone(&gateway.home))) })
+}
+
+/// The frames of an answer, the first among them, as events or the failure that ended them.
+fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
+    let Placed { decision, first, rest, .. } = placed;
+    let state = (Some(first), Some((rest, home, decision)));
+    futures_util::stream::unfold(state, |(mut first, mut source)| async move {
+        let frame = match first.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => source.as_mut()?.0.next().await,
+        };
+        let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
+        match frame {
+            Some(Ok(Frame::Event(event))) => {
+                // Nothing but the receipt comes after the usage: it is kept while the answer ends.
+                let last = matches!(event, Event::Usage(_));
+                if let Some((mut rest, home, decision)) = source.take_if(|_| last) {
+                    tokio::spawn(async move { home.keep_receipt(&decision, &mut rest).await });
+                }
+                Some((Ok(event), (None, source)))
+            }
+            Some(Ok(Frame::Failed(error))) => Some((Err(error), (None, None))),
+            Some(Ok(_)) => failed("the factory sent what does not belong into an answer".to_owned()),
+            Some(Err(error)) => failed(error.to_string()),
+            None => failed("the factory's answer broke off".to_owned()),
+        }
+    })
+}
+
+impl Answer {
+    /// An id for the answer, such as `chatcmpl-…`, made of the decision's own, so that one leads to the other.
+    pub fn id(&self, prefix: &str) -> String {
+        let (_, digits) = self.decision.as_str().rsplit_once('-').unwrap_or_default();
+        format!("{prefix}-{digits}")
+    }
+
+    /// Waits for the whole answer.
+    pub async fn collect(self) -> Result<Collected, EngineError> {
+        let (mut collected, mut events) = (Collected::default(), self.events);
+        while let Some(event) = events.next().await {
+            collected.add(event?);
+        }
+        Ok(collected)
+    }
+}
+
+/// An answer put together from its events.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Its choices, by index.
+    pub choices: Vec<Choice>,
+    /// What was read and written.
+    pub usage: Usage,
+}
+
+/// One choice of an answer.
+#[derive(Debug, Default)]
+pub struct Choice {
+    /// Its text; `None` where the model only called tools.
+    pub text: Option<String>,
+    /// The likelihoods of its tokens, where they were asked for.
+    pub logprobs: Option<Value>,
+    /// Fields beside the text, such as `tool_calls`, put together.
+    pub rest: Map<String, Value>,
+    /// Why it ended.
+    pub reason: Option<String>,
+}
+
+/// Most choices of one answer that are put together; an engine that claims more is not believed.
+const CHOICES_MAX: usize = 128;
+
+impl Collected {
+    /// Adds one event.
+    pub fn add(&mut self, event: Event) {
+        match event {
+            Event::Delta(Delta { choice, content, logprobs, rest }) => {
+                let Some(choice) = self.choice(choice) else { return };
+                if let Some(content) = content {
+                    choice.text.get_or_insert_default().push_str(&content);
+                }
+                match (&mut choice.logprobs, logprobs) {
+                    (Some(Value::Object(before)), Some(Value::Object(more))) => append(before, more),
+                    (place, Some(more)) => *place = Some(more),
+                    (_, None) => {}
+                }
+                merge(&mut choice.rest, rest);
+            }
+            Event::Finish { choice, reason } => {
+                if let Some(choice) = self.choice(choice) {
+                    choice.reason = Some(reason);
+                }
+            }
+            Event::Usage(usage) => self.usage = usage,
+        }
+    }
+
+    fn choice(&mut self, index: u32) -> Option<&mut Choice> {
+        let index = usize::try_from(index).ok().filter(|index| *index < CHOICES_MAX)?;
+        if self.choices.len() <= index {
+            self.choices.resize_with(index + 1, Choice::default);
+        }
+        self.choices.get_mut(index)
+    }
+
+    /// The choices as chat completions write them.
+    pub fn choices_json(&self) -> Value {
+        (0u32..).zip(&self.choices).map(|(index, choice)| choice.json(index)).collect()
+    }
+}
+
+impl Choice {
+    fn json(&self, index: u32) -> Value {
+        let empty = self.text.is_none() && self.rest.is_empty();
+        let content = if empty { json!("") } else { json!(self.text) };
+        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+        for (key, value) in &self.rest {
+            message[key] = value.clone();
+        }
+        json!({"index": index, "message": message, "logprobs": self.logprobs, "finish_reason": self.reason})
+    }
+}
+
+/// Adds lists of token likelihoods behind those of before.
+fn append(whole: &mut Map<String, Value>, piece: Map<String, Value>) {
+    for (key, value) in piece {
+        match (whole.get_mut(&key), value) {
+            (Some(Value::Array(before)), Value::Array(more)) => before.extend(more),
+            (_, value) => drop(whole.insert(key, value)),
+        }
+    }
+}
+
+/// Adds the pieces of a delta to what came before: texts are joined, lists are merged by `index`, other values replaced.
+fn merge(whole: &mut Map<String, Value>, piece: Map<String, Value>) {
+    for (key, value) in piece {
+        match (whole.get_mut(&key), value) {
+            (Some(Value::String(before)), Value::String(more)) => before.push_str(&more),
+            (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
+            (Some(Value::Array(before)), Value::Array(more)) => {
+                more.into_iter().for_each(|item| merge_item(before, item))
+            }
+            (_, value) => drop(whole.insert(key, value)),
+        }
+    }
+}
+
+fn merge_item(list: &mut Vec<Value>, item: Value) {
+    let index = item.get("index").cloned();
+    let place = index.and_then(|index| list.iter_mut().find(|known| known.get("index") == Some(&index)));
+    match (place, item) {
+        (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
+        (_, item) => list.push(item),
+    }
+}
+
+/// Token counts as chat completions write them.
+pub fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
+    })
+}
