@@ -6,6 +6,8 @@
 mod bench;
 mod demo_model;
 mod failure;
+#[cfg(feature = "load")]
+mod load;
 mod process;
 mod readme;
 mod release;

@@ -9,7 +9,7 @@ use crate::process;
 pub const HELP: &str = "\
 Usage: cargo xtask release
 
-Builds `polder` in the release profile from the committed lock file, then prints
+Builds `polder` in the profile `dist` from the committed lock file, then prints
 the binary's path, its size and its SHA-256 digest. Publishes nothing.
 
 Example:
@@ -22,9 +22,9 @@ pub fn task(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::usage(format!("release takes no `{arg}`"), "run `cargo xtask release`"));
     }
     let root = process::root()?;
-    process::run(process::cargo(&root).args(["build", "--release", "--locked", "--package", "polder"]))?;
+    process::run(process::cargo(&root).args(["build", "--profile", "dist", "--locked", "--workspace", "--bins"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    let binary = root.join(target).join("release").join(format!("polder{}", std::env::consts::EXE_SUFFIX));
+    let binary = root.join(target).join("dist").join(format!("polder{}", std::env::consts::EXE_SUFFIX));
     let size = std::fs::metadata(&binary).map_err(|error| {
         Failure::new(format!("`{}` cannot be read: {error}", binary.display()), "look where cargo put the binary")
     })?;

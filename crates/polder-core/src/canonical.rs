@@ -5,8 +5,9 @@
 //! so that no two implementations can disagree about its digits.
 
 use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+mod write;
 
 /// A SHA-256 digest; 64 lower-case hexadecimal digits in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -28,9 +29,8 @@ pub enum CanonicalError {
 
 /// The canonical bytes of a value.
 pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CanonicalError> {
-    let value = serde_json::to_value(value).map_err(|e| CanonicalError::Json(e.to_string()))?;
-    let mut out = Vec::with_capacity(512);
-    write(&value, &mut out)?;
+    let mut out = Vec::with_capacity(1024);
+    value.serialize(write::Writer { out: &mut out })?;
     Ok(out)
 }
 
@@ -50,48 +50,11 @@ pub fn hash(domain: &str, parts: &[&[u8]]) -> Digest {
     Digest(hasher.finalize().into())
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
-    match value {
-        Value::Number(number) if !(number.is_i64() || number.is_u64()) => {
-            Err(CanonicalError::Fraction(number.to_string()))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => write_json(value, out),
-        Value::Array(items) => {
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write(item, out)?;
-            }
-            out.push(b']');
-            Ok(())
-        }
-        Value::Object(fields) => {
-            let mut sorted: Vec<_> = fields.iter().collect();
-            sorted.sort_by(|a, b| a.0.cmp(b.0));
-            out.push(b'{');
-            for (index, (key, item)) in sorted.into_iter().enumerate() {
-                if !key.is_ascii() {
-                    return Err(CanonicalError::Key(key.clone()));
-                }
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_json(key, out)?;
-                out.push(b':');
-                write(item, out)?;
-            }
-            out.push(b'}');
-            Ok(())
-        }
-    }
-}
-
-/// `serde_json` escapes strings exactly as RFC 8785 §3.2.2.2 does: the two-letter forms, `\u00xx` in lower case,
-/// nothing else.
-fn write_json<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
-    serde_json::to_writer(out, value).map_err(|e| CanonicalError::Json(e.to_string()))
+/// Appends bytes as lower-case hexadecimal.
+pub fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or(b'0');
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
 }
 
 impl Digest {
@@ -131,7 +94,9 @@ pub mod bytes_as_hex {
 
     /// Writes the bytes as lower-case hexadecimal.
     pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode(bytes))
+        let mut text = Vec::with_capacity(2 * N);
+        super::push_hex(&mut text, bytes);
+        serializer.serialize_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 
     /// Reads exactly `N` bytes of lower-case hexadecimal; upper case is refused, so that one value has one text.

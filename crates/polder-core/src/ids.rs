@@ -92,13 +92,24 @@ ids! {
     IssuerId, "issuer name", is_slug, SLUG_RULE;
     /// A model, as requests name it.
     ModelId, "model name", is_model, MODEL_RULE;
-    /// One decision: `decision-` and 16 random bytes.
+    /// One decision: `decision-`, 6 bytes of its time and 10 random bytes.
     DecisionId, "decision id", is_token, TOKEN_RULE;
 }
 
 impl DecisionId {
-    /// The id made of 16 random bytes that the caller brings.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    /// The id of a decision made at an instant in Unix milliseconds: 6 bytes of that, then 10 random bytes that the caller
+    /// brings. Ids of one node sort by time, so that an index over them grows at its end only.
+    pub fn at(now_ms: u64, random: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        let (time, rest) = bytes.split_at_mut(6);
+        time.copy_from_slice(now_ms.to_be_bytes().get(2..).unwrap_or_default());
+        rest.copy_from_slice(&random);
         Self(format!("decision-{}", hex::encode(bytes)))
+    }
+
+    /// The instant in the id, in Unix milliseconds.
+    pub fn at_ms(&self) -> u64 {
+        let digits = self.0.rsplit_once('-').and_then(|(_, digits)| digits.get(..12));
+        digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
     }
 }

@@ -190,7 +190,7 @@ impl World {
     pub fn statement(&self, request: &Request) -> DecisionStatement {
         let snapshot = self.snapshot();
         let decision = decide(&snapshot, request, &BTreeMap::new());
-        let (id, body) = (DecisionId::from_bytes([1; 16]), body_digest(&[2; 32], b"a question"));
+        let (id, body) = (DecisionId::at(1, [1; 10]), body_digest(&[2; 32], b"a question"));
         DecisionStatement::of(id, node("home"), &snapshot, request.clone(), body, decision)
     }
 }

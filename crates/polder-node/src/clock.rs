@@ -17,11 +17,30 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Random bytes from the operating system.
+/// How many random bytes a thread takes from the operating system at once.
+const RANDOM_BYTES: usize = 4096;
+
+thread_local! {
+    /// Random bytes that no one has had yet, and how many of them are left.
+    static RANDOM: std::cell::RefCell<([u8; RANDOM_BYTES], usize)> = const { std::cell::RefCell::new(([0; RANDOM_BYTES], 0)) };
+}
+
+/// Random bytes from the operating system, taken in large pieces: a request needs five draws. What was given out is wiped.
 pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    Ok(bytes)
+    const { assert!(N <= RANDOM_BYTES) };
+    RANDOM.with_borrow_mut(|(bytes, left)| {
+        if *left < N {
+            getrandom::fill(bytes).map_err(std::io::Error::other)?;
+            *left = RANDOM_BYTES;
+        }
+        let mut drawn = [0; N];
+        if let Some(piece) = bytes.get_mut(*left - N..*left) {
+            drawn.copy_from_slice(piece);
+            piece.fill(0);
+        }
+        *left -= N;
+        Ok(drawn)
+    })
 }
 
 /// Why this machine's clock is not to be believed.

@@ -3,39 +3,35 @@
 //! The factory is its own last word: it asks its terms about every ticket, whatever the home decided. Choosing among factories is
 //! absent; that is the home's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ed25519_dalek::VerifyingKey;
-use futures_util::{Stream, StreamExt as _};
 use polder_core::canonical::Digest;
 use polder_core::facts::{Passport, Profile, TrustedIssuer, believe};
-use polder_core::ids::{ModelId, NodeId};
-use polder_core::keys::{NodeCard, Role};
-use polder_core::labels::Action;
+use polder_core::ids::{ModelId, NodeId, TenantId};
+use polder_core::keys::{NodeCard, Role, Signed};
 use polder_core::placement::{self, NO_CAPACITY};
-use polder_core::policy::{Cause, Column, LayerKind, PolicySchema, Usage};
+use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::receipt::Half;
-use polder_core::statement::v1::{ExecutionOutcome, ExecutionStatement, Statement};
-use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Ticket};
-use tokio::sync::mpsc;
+use polder_core::request::Request;
+use polder_core::statement::v1::Statement;
+use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Capability, Ticket};
 
 use crate::clock::now_ms;
 use crate::config::{ConfigError, FactoryConfig, Member};
-use crate::inference::{Engine, EngineError, Event};
+use crate::inference::Engine;
 use crate::log::Log;
 use crate::peers::wire::{Envelope, Frame, Offer, Status, VERSION, Work};
 use crate::policies::{self, InForce};
 use crate::store::Store;
 
-/// Frames that wait for a slow reader before generation waits too.
-const FRAMES_WAITING_MAX: usize = 64;
+mod run;
 
-/// What a factory answers with. Dropping it stops the work.
-pub type Frames = Pin<Box<dyn Stream<Item = Frame> + Send>>;
+pub use run::Frames;
+use run::Run;
 
 /// How a tenant used other factories is its home's knowledge: terms that ask for it are answered as if all of it had run
 /// here, so that they refuse.
@@ -58,8 +54,55 @@ pub struct Factory {
     places: u32,
     taken_max: u32,
     taken: Arc<AtomicU32>,
-    /// Nonces seen, with the instant after which their capability can no longer hold.
-    nonces: Mutex<BTreeMap<[u8; 16], u64>>,
+    nonces: Mutex<Nonces>,
+    /// What the factory's own facts and terms said before.
+    answers: Mutex<Answers>,
+    /// The last capability of each home and tenant that was found good: it is verified once.
+    capabilities: Mutex<BTreeMap<(NodeId, TenantId), Signed<Capability>>>,
+}
+
+/// Nonces seen lately, in two generations.
+#[derive(Default)]
+struct Nonces {
+    new: HashSet<[u8; 16]>,
+    old: HashSet<[u8; 16]>,
+    /// When the new ones become the old ones, in Unix milliseconds.
+    until_ms: u64,
+}
+
+/// How long a capability, and with it a ticket's nonce, can hold at most, in milliseconds.
+const NONCE_MS: u64 = CAPABILITY_MS_MAX + 2 * CLOCK_SKEW_MS_MAX;
+
+/// What the terms answered, as long as they and the factory's facts stay the same.
+#[derive(Default)]
+struct Answers {
+    read: Option<Read>,
+    refusals: BTreeMap<Request, Vec<Cause>>,
+}
+
+/// What the terms read, and between which instants it stays the same.
+#[derive(Clone)]
+struct Read {
+    terms: Arc<Layer>,
+    column: Arc<Column>,
+    from_ms: u64,
+    until_ms: u64,
+}
+
+/// Most requests whose answers are kept; past that all are asked again.
+const ANSWERS_MAX: usize = 4096;
+/// Most capabilities that are kept as verified.
+const CAPABILITIES_MAX: usize = 4096;
+
+/// A request that may run.
+struct Admitted {
+    ticket: Ticket,
+    /// The ticket's digest.
+    digest: Digest,
+    work: Work,
+    /// The digest of the terms that permit it.
+    terms: Digest,
+    place: Place,
 }
 
 /// One taken place; dropping it frees the place.
@@ -109,7 +152,9 @@ impl Factory {
             places: u32::try_from(config.places).unwrap_or(u32::MAX),
             taken_max: u32::try_from(config.places.saturating_add(config.queue)).unwrap_or(u32::MAX),
             taken: Arc::new(AtomicU32::new(0)),
-            nonces: Mutex::new(BTreeMap::new()),
+            nonces: Mutex::default(),
+            answers: Mutex::default(),
+            capabilities: Mutex::default(),
         })
     }
 
@@ -166,23 +211,21 @@ impl Factory {
         matches!(&half.statement, Statement::Execution(statement) if statement.home == *home).then_some(half)
     }
 
-    /// Runs an envelope that arrived in the channel of `home`, or says why not.
-    pub async fn run(self: &Arc<Self>, home: &NodeId, envelope: Envelope) -> Frames {
-        match self.admit(home, &envelope) {
-            Ok((work, terms, place)) => self.start(envelope.ticket, work, terms, place),
+    /// Runs an envelope that arrived in the channel of `home`, or says why not. `near` says that the home is this very node,
+    /// and shares its log.
+    pub fn run(self: &Arc<Self>, home: &NodeId, envelope: Envelope, near: bool) -> Frames {
+        match self.admit(home, envelope) {
+            Ok(admitted) => Run::begin(self, admitted, near),
             Err(causes) => Box::pin(futures_util::stream::iter([Frame::Refused(causes)])),
         }
     }
 
     /// Everything that must hold before the engine hears of a request.
-    fn admit(&self, home: &NodeId, envelope: &Envelope) -> Result<(Work, Digest, Place), Vec<Cause>> {
+    fn admit(&self, home: &NodeId, envelope: Envelope) -> Result<Admitted, Vec<Cause>> {
         let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
-        let ticket = &envelope.ticket;
-        let authority =
-            self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
         let now = now_ms();
-        let capability = envelope.capability.check(home, authority, &self.node, now);
-        capability.map_err(|e| refused("capability", e.to_string()))?;
+        self.check_capability(home, &envelope.capability, now)?;
+        let ticket = &envelope.ticket;
         let named = ticket.home == *home
             && ticket.factory == self.node
             && ticket.request.tenant == envelope.capability.value.tenant
@@ -190,33 +233,89 @@ impl Factory {
         if !named {
             return Err(refused("ticket", "the ticket names another channel, tenant or request".to_owned()));
         }
-        let work: Work = serde_json::from_str(envelope.work.get()).map_err(|e| refused("ticket", e.to_string()))?;
-        let (action, model) = match &work {
-            Work::Chat(request) => (Action::Infer, &request.model),
-            Work::Embed(request) => (Action::Embed, &request.model),
-        };
-        let within = match &work {
-            Work::Chat(request) => request.max_tokens.unwrap_or(u32::MAX) <= ticket.tokens_max,
-            Work::Embed(_) => true,
-        };
+        let Envelope { ticket, digest, work, .. } = envelope;
+        let work = work.open().map_err(|e| refused("ticket", e.to_string()))?;
+        let (action, model) = (work.action(), work.model());
         let named = ticket.request.model.as_ref().map(ModelId::as_str);
-        if ticket.request.action != action || named != Some(model) || !within {
+        if ticket.request.action != action || named != Some(model) || work.tokens_max() > ticket.tokens_max {
             return Err(refused("ticket", "the work is not what the ticket allows".to_owned()));
         }
         if !self.first_use(ticket.nonce, now) {
             return Err(refused("ticket", "this ticket was used before".to_owned()));
         }
-        let terms = self.decide_again(ticket, now)?;
-        Ok((work, terms, self.take_place()?))
+        let terms = self.decide_again(&ticket, now)?;
+        let digest = digest.map_or_else(|| ticket.digest(), Ok).map_err(|e| refused("ticket", e.to_string()))?;
+        Ok(Admitted { ticket, digest, work, terms, place: self.take_place()? })
     }
 
+    /// Checks a capability; its signature only the first time that it comes.
+    fn check_capability(&self, home: &NodeId, capability: &Signed<Capability>, now: u64) -> Result<(), Vec<Cause>> {
+        let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
+        let authority =
+            self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
+        let key = (home.clone(), capability.value.tenant.clone());
+        let known = {
+            let held = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
+            held.get(&key).is_some_and(|held| held == capability)
+        };
+        let checked = match known {
+            true => capability.check_again(home, &self.node, now),
+            false => capability.check(home, authority, &self.node, now),
+        };
+        checked.map_err(|e| refused("capability", e.to_string()))?;
+        if !known {
+            let mut held = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() >= CAPABILITIES_MAX {
+                held.clear();
+            }
+            held.insert(key, capability.clone());
+        }
+        Ok(())
+    }
+
+    /// Asks the terms, or remembers what they said of the very same request, terms and facts.
     fn decide_again(&self, ticket: &Ticket, now: u64) -> Result<Digest, Vec<Cause>> {
-        let layer = Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner).layer);
+        let terms = Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner).layer);
+        let read = {
+            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = |read: &&Read| Arc::ptr_eq(&read.terms, &terms) && read.from_ms <= now && now < read.until_ms;
+            let read = answers.read.as_ref().filter(same).cloned();
+            if let (Some(_), Some(causes)) = (&read, answers.refusals.get(&ticket.request)) {
+                return if causes.is_empty() { Ok(terms.digest()) } else { Err(causes.clone()) };
+            }
+            read
+        };
+        // The lock is not held while the terms are asked.
+        let read = match read {
+            Some(read) => read,
+            None => {
+                let read = self.read_terms(&terms, now)?;
+                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+                *answers = Answers { read: Some(read.clone()), refusals: BTreeMap::new() };
+                read
+            }
+        };
+        let causes = placement::refusals(&terms, &read.column, &ticket.request, &self.schema);
+        {
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            if answers.refusals.len() >= ANSWERS_MAX {
+                answers.refusals.clear();
+            }
+            // Others may have read newer terms meanwhile: this answer is not theirs.
+            if answers.read.as_ref().is_some_and(|held| Arc::ptr_eq(&held.column, &read.column)) {
+                answers.refusals.insert(ticket.request.clone(), causes.clone());
+            }
+        }
+        if causes.is_empty() { Ok(terms.digest()) } else { Err(causes) }
+    }
+
+    fn read_terms(&self, terms: &Arc<Layer>, now: u64) -> Result<Read, Vec<Cause>> {
         let held = believe(&self.node, &self.passport, &self.authority, &self.issuers);
-        let error = |e| vec![Cause::built_in(LayerKind::Terms, "policy-error", e)];
-        let column = Column::new(&self.node, Profile::at(&held, now), UNKNOWN_USAGE, &self.schema).map_err(error)?;
-        let causes = placement::refusals(&layer, &column, &ticket.request, &self.schema);
-        if causes.is_empty() { Ok(layer.digest()) } else { Err(causes) }
+        let profile = Profile::at(&held, now);
+        let until_ms = profile.valid_until_ms;
+        let column = Column::new(&self.node, profile, UNKNOWN_USAGE, &self.schema)
+            .map_err(|e| vec![Cause::built_in(LayerKind::Terms, "policy-error", e)])?;
+        Ok(Read { terms: Arc::clone(terms), column: Arc::new(column), from_ms: now, until_ms })
     }
 
     fn take_place(&self) -> Result<Place, Vec<Cause>> {
@@ -231,134 +330,13 @@ impl Factory {
     /// Whether a nonce is new. It is kept as long as the capability that came with it could hold.
     fn first_use(&self, nonce: [u8; 16], now: u64) -> bool {
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.len() > 10_000 {
-            nonces.retain(|_, until| *until > now);
+        // Two generations: each holds what came within one life of a capability, so the older one can be dropped as a whole.
+        if now >= nonces.until_ms {
+            let gone = now >= nonces.until_ms.saturating_add(NONCE_MS);
+            nonces.old = if gone { HashSet::new() } else { std::mem::take(&mut nonces.new) };
+            nonces.new.clear();
+            nonces.until_ms = now.saturating_add(NONCE_MS);
         }
-        nonces.insert(nonce, now.saturating_add(CAPABILITY_MS_MAX + 2 * CLOCK_SKEW_MS_MAX)).is_none()
-    }
-
-    fn start(self: &Arc<Self>, ticket: Ticket, work: Work, terms: Digest, place: Place) -> Frames {
-        let (sender, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
-        let factory = Arc::clone(self);
-        tokio::spawn(async move {
-            let run = Run { factory, ticket, terms, started_ms: now_ms(), frames: sender, prompt: 0, generated: 0 };
-            run.finish(work, place).await;
-        });
-        Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|frame| (frame, receiver))
-        }))
-    }
-}
-
-/// One execution under way.
-struct Run {
-    factory: Arc<Factory>,
-    ticket: Ticket,
-    terms: Digest,
-    started_ms: u64,
-    frames: mpsc::Sender<Frame>,
-    prompt: u64,
-    generated: u64,
-}
-
-impl Run {
-    async fn finish(mut self, work: Work, place: Place) {
-        let outcome = match work {
-            Work::Chat(request) => self.chat(request).await,
-            Work::Embed(request) => self.embed(request).await,
-        };
-        drop(place);
-        self.record(outcome).await;
-    }
-
-    async fn chat(&mut self, request: crate::inference::ChatRequest) -> ExecutionOutcome {
-        let factory = Arc::clone(&self.factory);
-        let mut events = match factory.engine.chat(request).await {
-            Ok(events) => events,
-            Err(error) => return self.failed(error).await,
-        };
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = self.frames.closed() => return ExecutionOutcome::Cancelled,
-            };
-            match event {
-                Some(Ok(event)) => {
-                    match &event {
-                        Event::Usage(usage) => {
-                            self.prompt = usage.prompt_tokens;
-                            self.generated = usage.completion_tokens;
-                        }
-                        // Until the engine's own count comes, a delta is counted as a token.
-                        Event::Delta(_) => self.generated += 1,
-                        Event::Finish { .. } => {}
-                    }
-                    if self.frames.send(Frame::Event(event)).await.is_err() {
-                        return ExecutionOutcome::Cancelled;
-                    }
-                }
-                Some(Err(error)) => return self.failed(error).await,
-                None => return ExecutionOutcome::Completed,
-            }
-        }
-    }
-
-    async fn embed(&mut self, request: crate::inference::EmbedRequest) -> ExecutionOutcome {
-        let factory = Arc::clone(&self.factory);
-        match factory.engine.embed(request).await {
-            Ok(embeddings) => {
-                self.prompt = embeddings.prompt_tokens;
-                match self.frames.send(Frame::Embeddings(embeddings)).await {
-                    Ok(()) => ExecutionOutcome::Completed,
-                    Err(_) => ExecutionOutcome::Cancelled,
-                }
-            }
-            Err(error) => self.failed(error).await,
-        }
-    }
-
-    async fn failed(&self, error: EngineError) -> ExecutionOutcome {
-        // Nobody reads any more: then the failure is only for the record.
-        drop(self.frames.send(Frame::Failed(error)).await);
-        ExecutionOutcome::Failed
-    }
-
-    /// Records what happened, whether or not anyone still listens, and sends the receipt's half to whoever does.
-    async fn record(&self, outcome: ExecutionOutcome) {
-        if let Err(error) = self.try_record(outcome).await {
-            tracing::error!(%error, decision = %self.ticket.decision, "an execution could not be recorded");
-        }
-    }
-
-    async fn try_record(&self, outcome: ExecutionOutcome) -> Result<(), crate::log::LogError> {
-        let factory = &self.factory;
-        let infos = factory.engine.models();
-        let model = self.ticket.request.model.as_ref().map(ModelId::as_str);
-        let info = infos.iter().find(|info| Some(info.id.as_str()) == model);
-        let mut digest = [0; 32];
-        let known = info.is_some_and(|info| hex::decode_to_slice(&info.digest, &mut digest).is_ok());
-        let statement = Statement::Execution(ExecutionStatement {
-            factory: factory.node.clone(),
-            home: self.ticket.home.clone(),
-            tenant: self.ticket.request.tenant.clone(),
-            decision: self.ticket.decision.clone(),
-            ticket: self.ticket.digest()?,
-            body: self.ticket.body,
-            terms: self.terms,
-            model: self.ticket.request.model.clone(),
-            model_digest: known.then_some(Digest(digest)),
-            backend: factory.engine.backend(),
-            prompt_tokens: self.prompt,
-            completion_tokens: self.generated,
-            started_ms: self.started_ms,
-            ended_ms: now_ms(),
-            outcome,
-        });
-        let decision = self.ticket.decision.as_str();
-        factory.log.append(decision, &statement).await?.covered().await?;
-        if let Some(half) = factory.log.half("execution", decision).await? {
-            drop(self.frames.send(Frame::Receipt(Box::new(half))).await);
-        }
-        Ok(())
+        !nonces.old.contains(&nonce) && nonces.new.insert(nonce)
     }
 }

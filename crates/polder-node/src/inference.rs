@@ -217,6 +217,14 @@ pub trait Engine: Send + Sync {
     fn backend(&self) -> String;
     /// The models served now.
     fn models(&self) -> Vec<ModelInfo>;
+    /// SHA-256 over a model's files, lower-case hex; `None` where that is not known.
+    fn digest(&self, model: &str) -> Option<String> {
+        self.models()
+            .into_iter()
+            .find(|info| info.id == model)
+            .map(|info| info.digest)
+            .filter(|digest| !digest.is_empty())
+    }
     /// Models that were configured and cannot be served, with the reason.
     fn failures(&self) -> Vec<(String, EngineError)>;
     /// Answers a conversation. Errors before the first token come from the future, later ones from the stream.

@@ -1,9 +1,10 @@
 //! The node's log: one writer that appends leaves in batches, each under one signed checkpoint.
 //!
-//! A batch closes after [`BATCH_MS_MAX`] or [`BATCH_LEAVES_MAX`], is written to the database, and only then signed: what a
-//! checkpoint covers is on disk. Whoever appends need not wait. Tiles and witnesses are absent.
+//! What comes within [`BATCH_MS`] goes into one batch, which is written to the database and only then signed: what a checkpoint
+//! covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
+//! neither costs a transaction of its own. Tiles and witnesses are absent.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -14,17 +15,15 @@ use polder_core::note::{Checkpoint, origin};
 use polder_core::receipt::Half;
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::clock::{now_ms, random};
-use crate::store::{Leaf, PolicyText, Store, StoreError, StoredLeaf};
+use crate::store::{ForeignHalf, Leaf, PolicyText, Store, StoreError, StoredLeaf, Used};
 
-/// Longest time that a batch stays open.
-pub const BATCH_MS_MAX: u64 = 5;
-/// Most leaves under one checkpoint's signature.
-pub const BATCH_LEAVES_MAX: usize = 512;
-/// Most leaves that wait for the writer; past that, appending waits.
-const WAITING_MAX: usize = 4096;
+/// How long a batch stays open.
+pub const BATCH_MS: u64 = 5;
+/// Most entries that wait for the writer; past that, appending waits.
+const WAITING_MAX: usize = 8192;
 
 /// Why the log cannot take or show a leaf.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +42,53 @@ pub enum LogError {
     Stopped,
 }
 
-struct Append {
-    leaf: Leaf,
-    done: oneshot::Sender<u64>,
+/// One thing to write.
+enum Entry {
+    Leaf(Leaf, oneshot::Sender<u64>),
+    Half(ForeignHalf),
+}
+
+/// What waits for the writer. A channel would wake it for every entry; it is woken once for each batch.
+#[derive(Default)]
+struct Queue {
+    entries: Mutex<Vec<Entry>>,
+    filled: Notify,
+    room: Notify,
+}
+
+impl Queue {
+    /// Adds an entry; gives it back where there is no room.
+    fn offer(&self, entry: Entry) -> Result<(), Entry> {
+        let first = {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            if entries.len() >= WAITING_MAX {
+                return Err(entry);
+            }
+            entries.push(entry);
+            entries.len() == 1
+        };
+        if first {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn push(&self, mut entry: Entry) {
+        loop {
+            let room = self.room.notified();
+            match self.offer(entry) {
+                Ok(()) => return,
+                Err(back) => entry = back,
+            }
+            room.await;
+        }
+    }
+
+    fn take(&self) -> Vec<Entry> {
+        let taken = std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner));
+        self.room.notify_waiters();
+        taken
+    }
 }
 
 /// What the log has signed last.
@@ -57,7 +100,7 @@ struct State {
 /// A handle on the log.
 #[derive(Clone)]
 pub struct Log {
-    writer: mpsc::Sender<Append>,
+    queue: Arc<Queue>,
     state: Arc<RwLock<State>>,
     store: Store,
     card: Arc<NodeCard>,
@@ -82,37 +125,58 @@ impl Log {
         }
         let note = sign(&tree, &card, &key);
         let state = Arc::new(RwLock::new(State { tree, note }));
-        let (writer, queue) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(write(queue, store.clone(), Arc::clone(&state), key, Arc::clone(&card)));
-        Ok(Self { writer, state, store, card })
+        let queue = Arc::<Queue>::default();
+        let writer = Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card) };
+        tokio::spawn(writer.run(Arc::clone(&queue)));
+        Ok(Self { queue, state, store, card })
     }
 
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
     /// no checkpoint ever covered it.
     pub async fn append(&self, decision: &str, statement: &Statement) -> Result<Pending, LogError> {
-        self.send(decision, statement, None).await
+        let (entry, pending) = entry(decision, statement, None, None)?;
+        self.queue.push(entry).await;
+        Ok(pending)
+    }
+
+    /// Hands a decision to the writer that is already in its canonical bytes.
+    pub async fn append_decision(&self, decision: &str, bytes: Vec<u8>) -> Result<Pending, LogError> {
+        let (entry, pending) = entry_of("decision", decision, bytes, None, None)?;
+        self.queue.push(entry).await;
+        Ok(pending)
+    }
+
+    /// The same, with the tokens that the execution used: counted with the leaf or not at all.
+    pub async fn append_used(&self, decision: &str, statement: &Statement, used: Used) -> Result<Pending, LogError> {
+        let (entry, pending) = entry(decision, statement, None, Some(used))?;
+        self.queue.push(entry).await;
+        Ok(pending)
+    }
+
+    /// Hands a statement to the writer from where nothing can wait; where the writer is behind, a task waits.
+    pub fn append_detached(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<(), LogError> {
+        let (entry, _) = entry(decision, statement, None, used)?;
+        if let Err(entry) = self.queue.offer(entry) {
+            let queue = Arc::clone(&self.queue);
+            // Without a runtime the process is ending, and what is not written was not covered.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { queue.push(entry).await });
+            }
+        }
+        Ok(())
     }
 
     /// Hands an activation to the writer, with the text that it puts in force: both are written, or neither is.
     pub async fn append_policy(&self, policy: PolicyText) -> Result<Pending, LogError> {
         let statement = Statement::Activation(policy.activation.clone());
-        self.send(&policy.activation.digest.to_hex(), &statement, Some(policy)).await
+        let (entry, pending) = entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
+        self.queue.push(entry).await;
+        Ok(pending)
     }
 
-    async fn send(&self, key: &str, statement: &Statement, policy: Option<PolicyText>) -> Result<Pending, LogError> {
-        let bytes = statement.to_bytes()?;
-        let salt = random()?;
-        let kind = match statement {
-            Statement::Decision(_) => "decision",
-            Statement::Execution(_) => "execution",
-            Statement::Activation(_) => "activation",
-        };
-        let commitment = commitment(&salt, &bytes);
-        let (decision, at_ms) = (key.to_owned(), now_ms());
-        let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy };
-        let (done, pending) = oneshot::channel();
-        self.writer.send(Append { leaf, done }).await.map_err(|_| LogError::Stopped)?;
-        Ok(Pending(pending))
+    /// Keeps the half of a receipt that a factory sent. One that is lost in a crash can be asked for again.
+    pub async fn keep(&self, half: ForeignHalf) {
+        self.queue.push(Entry::Half(half)).await;
     }
 
     /// The signed checkpoint as a note.
@@ -148,7 +212,7 @@ impl Log {
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         // A writer that panicked has left whole hashes behind: each push is complete or absent.
-        look(&self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -156,39 +220,83 @@ fn sign(tree: &Tree, card: &NodeCard, key: &SigningKey) -> String {
     Checkpoint { origin: origin(&card.node), size: tree.size(), root: tree.root() }.sign(key)
 }
 
-async fn write(
-    mut queue: mpsc::Receiver<Append>,
+/// A statement on its way into the log.
+fn entry(
+    key: &str,
+    statement: &Statement,
+    policy: Option<PolicyText>,
+    used: Option<Used>,
+) -> Result<(Entry, Pending), LogError> {
+    let kind = match statement {
+        Statement::Decision(_) => "decision",
+        Statement::Execution(_) => "execution",
+        Statement::Activation(_) => "activation",
+    };
+    entry_of(kind, key, statement.to_bytes()?, policy, used)
+}
+
+fn entry_of(
+    kind: &'static str,
+    key: &str,
+    bytes: Vec<u8>,
+    policy: Option<PolicyText>,
+    used: Option<Used>,
+) -> Result<(Entry, Pending), LogError> {
+    let salt = random()?;
+    let commitment = commitment(&salt, &bytes);
+    let (decision, at_ms) = (key.to_owned(), now_ms());
+    let (done, pending) = oneshot::channel();
+    let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
+    Ok((Entry::Leaf(leaf, done), Pending(pending)))
+}
+
+/// The one that writes.
+struct Writer {
     store: Store,
     state: Arc<RwLock<State>>,
     key: SigningKey,
     card: Arc<NodeCard>,
-) {
-    while let Some(first) = queue.recv().await {
-        let mut batch = vec![first];
-        let close = tokio::time::sleep(Duration::from_millis(BATCH_MS_MAX));
-        tokio::pin!(close);
-        while batch.len() < BATCH_LEAVES_MAX {
-            tokio::select! {
-                () = &mut close => break,
-                next = queue.recv() => match next {
-                    Some(append) => batch.push(append),
-                    None => break,
-                },
+}
+
+impl Writer {
+    async fn run(self, queue: Arc<Queue>) {
+        // The queue's last other owner is the log: when it is gone, nothing more can come.
+        while Arc::strong_count(&queue) > 1 {
+            if tokio::time::timeout(Duration::from_secs(1), queue.filled.notified()).await.is_err() {
+                continue;
+            }
+            tokio::time::sleep(Duration::from_millis(BATCH_MS)).await;
+            self.write(queue.take()).await;
+        }
+        self.write(queue.take()).await;
+    }
+
+    async fn write(&self, batch: Vec<Entry>) {
+        let (mut leaves, mut waiting, mut halves) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+        for entry in batch {
+            match entry {
+                Entry::Leaf(leaf, done) => {
+                    leaves.push(leaf);
+                    waiting.push(done);
+                }
+                Entry::Half(half) => halves.push(half),
             }
         }
-        let (leaves, done): (Vec<Leaf>, Vec<_>) = batch.into_iter().map(|append| (append.leaf, append.done)).unzip();
-        let first = state.read().unwrap_or_else(std::sync::PoisonError::into_inner).tree.size();
-        if let Err(error) = store.append(first, &leaves).await {
-            // Nobody is told that the leaves are covered: dropping `done` says that they are not.
+        let first = self.state.read().unwrap_or_else(PoisonError::into_inner).tree.size();
+        if let Err(error) = self.store.append(first, &leaves, &halves).await {
+            // Nobody is told that the leaves are covered: dropping `waiting` says that they are not.
             tracing::error!(%error, leaves = leaves.len(), "the log could not be written; these leaves are lost");
-            continue;
+            return;
+        }
+        if leaves.is_empty() {
+            return;
         }
         {
-            let mut state = state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             leaves.iter().for_each(|leaf| state.tree.push(merkle::leaf_hash(&leaf.commitment.0)));
-            state.note = sign(&state.tree, &card, &key);
+            state.note = sign(&state.tree, &self.card, &self.key);
         }
-        for (index, done) in (first..).zip(done) {
+        for (index, done) in (first..).zip(waiting) {
             // Whoever did not wait has dropped the other end, which is no error.
             let _ = done.send(index);
         }

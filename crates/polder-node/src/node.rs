@@ -334,6 +334,6 @@ async fn open_home(
     let view = View::new(&authorities, schema, trust, home.weights, policies, window, latest_ms);
     let view = view.map_err(crate::config::ConfigError::from)?;
     let authority = keys.key(Role::Authority)?.clone();
-    let home = Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone(), store.clone());
+    let home = Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone());
     Ok(Some(Arc::new(home)))
 }

@@ -2,15 +2,16 @@
 //!
 //! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers are absent.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use polder_core::canonical::Digest;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{Row as _, SqliteConnection};
+use polder_core::ids::NodeId;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+mod leaves;
 mod versions;
 
 pub use versions::{PolicyText, PolicyVersion};
@@ -43,6 +44,19 @@ pub struct Leaf {
     pub commitment: Digest,
     /// The policy that an activation puts in force. It is written with its leaf or not at all.
     pub policy: Option<PolicyText>,
+    /// What an execution at this very node used for its own tenant; counted with its leaf or not at all.
+    pub used: Option<Used>,
+}
+
+/// The half of a receipt that a factory sent back.
+#[derive(Debug, Clone)]
+pub struct ForeignHalf {
+    /// The decision.
+    pub decision: String,
+    /// The half as JSON.
+    pub half: Vec<u8>,
+    /// What the execution used; counted the first time that the half is kept.
+    pub used: Used,
 }
 
 /// A leaf as it was found again.
@@ -57,29 +71,18 @@ pub struct StoredLeaf {
 }
 
 /// What an execution used.
-#[derive(Debug, Clone, Copy)]
-pub struct Used<'a> {
+#[derive(Debug, Clone)]
+pub struct Used {
     /// The day it ended, counted from the Unix epoch in UTC.
     pub day: u64,
     /// Where it ran.
-    pub factory: &'a str,
+    pub factory: NodeId,
     /// Tokens read and generated.
     pub tokens: u64,
 }
 
-/// The tables. `leaf.place` is the index in the log; gaps cannot occur, because one writer fills it in order. `policy` holds
-/// the last good texts of baseline and terms, `policy_version` every text of the owner's that was ever in force.
+/// The tables beside those of `leaves`. `policy` holds the last good texts of baseline and terms, `policy_version` every text of the owner's that was ever in force.
 const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS leaf (
-    place      INTEGER PRIMARY KEY,
-    kind       TEXT NOT NULL,
-    decision   TEXT NOT NULL,
-    at_ms      INTEGER NOT NULL,
-    salt       BLOB NOT NULL,
-    statement  BLOB NOT NULL,
-    commitment BLOB NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS leaf_decision ON leaf (decision, kind);
 CREATE TABLE IF NOT EXISTS execution_half (
     decision TEXT PRIMARY KEY,
     half     BLOB NOT NULL
@@ -105,7 +108,7 @@ CREATE TABLE IF NOT EXISTS policy_version (
     how      TEXT NOT NULL,
     narrower INTEGER NOT NULL,
     proofs   TEXT NOT NULL,
-    place    INTEGER NOT NULL REFERENCES leaf (place)
+    place    INTEGER NOT NULL
 ) STRICT;
 ";
 
@@ -121,69 +124,74 @@ impl Store {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // Leaves are appended in batches: larger pages mean fewer writes.
+            .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+        for schema in [SCHEMA, leaves::SCHEMA] {
+            sqlx::raw_sql(schema).execute(&pool).await?;
+        }
         Ok(Self { pool })
     }
 
     /// The commitments of all leaves, in log order.
     pub async fn commitments(&self) -> Result<Vec<Digest>, StoreError> {
-        let rows = sqlx::query("SELECT commitment FROM leaf ORDER BY place").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(Digest(bytes32(row.get::<&[u8], _>(0))?))).collect()
+        leaves::commitments(&self.pool).await
     }
 
-    /// Appends leaves from place `first` on, all or none.
-    pub async fn append(&self, first: u64, leaves: &[Leaf]) -> Result<(), StoreError> {
+    /// Appends leaves from place `first` on, and keeps halves, all or none.
+    pub async fn append(&self, first: u64, leaves: &[Leaf], halves: &[ForeignHalf]) -> Result<(), StoreError> {
+        let mut used: BTreeMap<(u64, &NodeId), u64> = BTreeMap::new();
         let mut transaction = self.pool.begin().await?;
+        if !leaves.is_empty() {
+            leaves::insert(&mut transaction, first, leaves).await?;
+        }
         for (place, leaf) in (first..).zip(leaves) {
-            insert(&mut transaction, place, leaf).await?;
+            if let Some(policy) = &leaf.policy {
+                versions::insert(&mut transaction, place, policy).await?;
+            }
+            if let Some(one) = &leaf.used {
+                let sum = used.entry((one.day, &one.factory)).or_default();
+                *sum = sum.saturating_add(one.tokens);
+            }
+        }
+        for half in halves {
+            let sql = "INSERT OR IGNORE INTO execution_half (decision, half) VALUES (?, ?)";
+            let kept = sqlx::query(sql).bind(&half.decision).bind(&half.half).execute(&mut *transaction).await?;
+            if kept.rows_affected() == 1 {
+                let sum = used.entry((half.used.day, &half.used.factory)).or_default();
+                *sum = sum.saturating_add(half.used.tokens);
+            }
+        }
+        for ((day, factory), tokens) in used {
+            let sql = "INSERT INTO usage (day, factory, tokens) VALUES (?, ?, ?)
+                ON CONFLICT (day, factory) DO UPDATE SET tokens = min(tokens + excluded.tokens, 4611686018427387903)";
+            let query = sqlx::query(sql).bind(signed(day)).bind(factory.as_str());
+            query.bind(signed(tokens).min(i64::MAX / 2)).execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)
     }
 
     /// The leaf of a kind for a decision.
     pub async fn leaf(&self, kind: &str, decision: &str) -> Result<Option<StoredLeaf>, StoreError> {
-        let sql = "SELECT place, salt, statement FROM leaf WHERE decision = ? AND kind = ? ORDER BY place DESC LIMIT 1";
-        let row = sqlx::query(sql).bind(decision).bind(kind).fetch_optional(&self.pool).await?;
-        row.as_ref().map(stored_leaf).transpose()
+        leaves::find(&self.pool, kind, decision).await
     }
 
     /// The leaf at a place.
     pub async fn leaf_at(&self, place: u64) -> Result<Option<StoredLeaf>, StoreError> {
-        let sql = "SELECT place, salt, statement FROM leaf WHERE place = ?";
-        let row = sqlx::query(sql).bind(signed(place)).fetch_optional(&self.pool).await?;
-        row.as_ref().map(stored_leaf).transpose()
+        leaves::at(&self.pool, place).await
     }
 
     /// The statements of the latest decisions, newest first.
     pub async fn latest_decision_statements(&self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
-        let sql = "SELECT statement FROM leaf WHERE kind = 'decision' ORDER BY place DESC LIMIT ?";
-        let rows = sqlx::query(sql).bind(count).fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let latest = leaves::latest_decisions(&self.pool, count).await?;
+        Ok(latest.into_iter().map(|(_, statement)| statement).collect())
     }
 
     /// The ids of the latest decisions, newest first.
     pub async fn latest_decisions(&self, count: u32) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT decision FROM leaf WHERE kind = 'decision' ORDER BY place DESC LIMIT ?";
-        let rows = sqlx::query(sql).bind(count).fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Keeps the half of a receipt that a factory sent back, and with it counts its tokens at that factory on that day. Says
-    /// whether the half is new: one that was kept before is not counted again.
-    pub async fn keep_execution_half(&self, decision: &str, half: &[u8], used: &Used<'_>) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        let sql = "INSERT OR IGNORE INTO execution_half (decision, half) VALUES (?, ?)";
-        let new = sqlx::query(sql).bind(decision).bind(half).execute(&mut *transaction).await?.rows_affected() == 1;
-        if new {
-            let sql = "INSERT INTO usage (day, factory, tokens) VALUES (?, ?, ?)
-                ON CONFLICT (day, factory) DO UPDATE SET tokens = min(tokens + excluded.tokens, 4611686018427387903)";
-            let query = sqlx::query(sql).bind(signed(used.day)).bind(used.factory);
-            query.bind(signed(used.tokens).min(i64::MAX / 2)).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(new)
+        let latest = leaves::latest_decisions(&self.pool, count).await?;
+        Ok(latest.into_iter().map(|(id, _)| id).collect())
     }
 
     /// The tokens of each day and factory since a day.
@@ -196,8 +204,7 @@ impl Store {
 
     /// The latest instant that any leaf names, in Unix milliseconds; 0 where there is none.
     pub async fn latest_ms(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT coalesce(max(at_ms), 0) FROM leaf").fetch_one(&self.pool).await?;
-        Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or_default())
+        leaves::latest_ms(&self.pool).await
     }
 
     /// The half of a receipt that a factory sent back.
@@ -227,31 +234,7 @@ impl Store {
     }
 }
 
-fn stored_leaf(row: &SqliteRow) -> Result<StoredLeaf, StoreError> {
-    let index = u64::try_from(row.get::<i64, _>(0)).unwrap_or_default();
-    Ok(StoredLeaf { index, salt: bytes32(row.get::<&[u8], _>(1))?, statement: row.get(2) })
-}
-
 /// SQLite's integers are signed.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-async fn insert(connection: &mut SqliteConnection, place: u64, leaf: &Leaf) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO leaf (place, kind, decision, at_ms, salt, statement, commitment) VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(signed(place))
-    .bind(leaf.kind)
-    .bind(&leaf.decision)
-    .bind(signed(leaf.at_ms))
-    .bind(leaf.salt.as_slice())
-    .bind(&leaf.statement)
-    .bind(leaf.commitment.0.as_slice())
-    .execute(&mut *connection)
-    .await?;
-    match &leaf.policy {
-        Some(policy) => versions::insert(connection, place, policy).await,
-        None => Ok(()),
-    }
 }

@@ -6,24 +6,24 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, BodyStream, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::config::UpstreamConfig;
 use crate::inference::{
-    ChatRequest, Delta, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, Event, EventStream, ModelInfo,
-    Usage,
+    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ModelInfo,
 };
+
+mod answer;
+mod connection;
+
+use answer::{Counts, Reading, not_understood, whole};
+use connection::{Busy, Pool};
 
 /// How often the engine is asked what it serves.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -32,12 +32,12 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest answer that is not a stream, and longest event of one, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// Longest error of an engine that is read, in bytes.
+const ERROR_BYTES_MAX: usize = 64 << 10;
 
 /// An engine behind OpenAI's API.
 pub struct Upstream {
-    client: HttpClient,
+    pool: Arc<Pool>,
     base: String,
     key: Option<String>,
     served: Arc<RwLock<Served>>,
@@ -53,17 +53,6 @@ fn failed(reason: impl ToString) -> EngineError {
     EngineError::Failed { reason: reason.to_string() }
 }
 
-/// An error with the causes behind it: the outermost alone often says only that something failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 impl Upstream {
     /// An engine at a base URL such as `http://127.0.0.1:8000/v1`; asks it at once, and then regularly, what it serves.
     pub async fn connect(config: &UpstreamConfig) -> Result<Arc<Self>, String> {
@@ -72,9 +61,7 @@ impl Upstream {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("`{base}` is not an http or https URL: write it like `http://127.0.0.1:8000/v1`"));
         }
-        let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        let upstream = Arc::new(Self { client, base, key: config.key.clone(), served: Arc::default() });
+        let upstream = Arc::new(Self { pool: Pool::new(uri), base, key: config.key.clone(), served: Arc::default() });
         upstream.look().await;
         for (_, error) in upstream.failures() {
             tracing::warn!(%error, "the engine cannot be used yet; it is asked again every few seconds");
@@ -112,13 +99,12 @@ impl Upstream {
             #[serde(default)]
             max_model_len: Option<u32>,
         }
-        let response = self.send(Method::GET, "/models", Bytes::new()).await.map_err(|error| match error {
+        let list: List = self.fetch(Method::GET, "/models", Bytes::new()).await.map_err(|error| match error {
             EngineError::UnknownModel { .. } => {
                 failed(format!("the engine answered 404 at `{}/models`: does its URL end with `/v1`?", self.base))
             }
             other => other,
         })?;
-        let list: List = read_json(response).await?;
         let info = |model: Model| ModelInfo {
             id: model.id,
             digest: String::new(),
@@ -129,35 +115,57 @@ impl Upstream {
         Ok(list.data.into_iter().map(info).collect())
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>, EngineError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(http::Response<Incoming>, Busy), EngineError> {
+        let uri: Uri = format!("{}{path}", self.base).parse().map_err(failed)?;
+        let host = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.base))
+            .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
+            .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
         let request = request.body(Full::new(body)).map_err(failed)?;
-        let sent = timeout(HEAD_TIMEOUT, self.client.request(request)).await;
-        let response = sent.map_err(|_| failed(format!("`{}` did not answer in time", self.base)))?;
-        let response = response.map_err(|e| failed(format!("`{}`: {}", self.base, chain(&e))))?;
-        if response.status() == StatusCode::OK { Ok(response) } else { Err(refusal(response).await) }
+        let sent = timeout(HEAD_TIMEOUT, self.pool.send(request)).await;
+        let (response, busy) = sent
+            .map_err(|_| failed(format!("`{}` did not answer in time", self.base)))?
+            .map_err(|e| failed(format!("`{}`: {e}", self.base)))?;
+        if response.status() == StatusCode::OK { Ok((response, busy)) } else { Err(refusal(response, busy).await) }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<http::Response<Incoming>, EngineError> {
-        self.send(Method::POST, path, Bytes::from(body.to_string())).await
+    /// An answer in one piece.
+    async fn read(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, EngineError> {
+        let (response, mut busy) = self.send(method, path, body).await?;
+        let text = busy.read(response.into_body(), ANSWER_BYTES_MAX).await.map_err(failed)?;
+        busy.give_back();
+        Ok(text)
     }
-}
 
-async fn read_json<T: serde::de::DeserializeOwned>(response: http::Response<Incoming>) -> Result<T, EngineError> {
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(failed)?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|e| failed(format!("the engine's answer is not understood: {e}")))
+    async fn fetch<T: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, EngineError> {
+        let text = self.read(method, path, body).await?;
+        serde_json::from_slice(&text).map_err(|e| not_understood(&e))
+    }
 }
 
 /// What an engine's error means to an application. What it says of a request goes back to whoever sent the request, and nowhere else.
-async fn refusal(response: http::Response<Incoming>) -> EngineError {
+async fn refusal(response: http::Response<Incoming>, mut busy: Busy) -> EngineError {
     let status = response.status();
-    let body: Value = read_json(response).await.unwrap_or(Value::Null);
+    let body = match busy.read(response.into_body(), ERROR_BYTES_MAX).await {
+        Ok(text) => serde_json::from_slice(&text).unwrap_or(Value::Null),
+        Err(_) => Value::Null,
+    };
+    busy.give_back();
     let error = body.get("error").unwrap_or(&body);
     let text = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
     match status {
@@ -187,14 +195,23 @@ impl Engine for Upstream {
         served.failure.iter().map(|error| (self.base.clone(), error.clone())).collect()
     }
 
-    fn chat(&self, request: ChatRequest) -> EngineFuture<'_, EventStream> {
+    fn chat(&self, mut request: ChatRequest) -> EngineFuture<'_, EventStream> {
         Box::pin(async move {
-            let mut body = serde_json::to_value(&request).map_err(failed)?;
-            body["stream"] = true.into();
-            body["stream_options"] = json!({"include_usage": true});
-            let response = self.post("/chat/completions", &body).await?;
-            Ok(events(response.into_body()))
+            if request.stream {
+                request.rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
+            }
+            let body = Bytes::from(serde_json::to_vec(&request).map_err(failed)?);
+            if request.stream {
+                let (response, busy) = self.send(Method::POST, "/chat/completions", body).await?;
+                return Ok(Box::pin(Reading::new(busy, response.into_body())) as EventStream);
+            }
+            let events = whole(&self.read(Method::POST, "/chat/completions", body).await?)?;
+            Ok(Box::pin(futures_util::stream::iter(events.into_iter().map(Ok))) as EventStream)
         })
+    }
+
+    fn digest(&self, _: &str) -> Option<String> {
+        None
     }
 
     fn embed(&self, request: EmbedRequest) -> EngineFuture<'_, Embeddings> {
@@ -214,7 +231,8 @@ impl Engine for Upstream {
             if let Some(dimensions) = request.dimensions {
                 body["dimensions"] = dimensions.into();
             }
-            let mut answer: Answer = read_json(self.post("/embeddings", &body).await?).await?;
+            let body = Bytes::from(body.to_string());
+            let mut answer: Answer = self.fetch(Method::POST, "/embeddings", body).await?;
             answer.data.sort_by_key(|item| item.index);
             if answer.data.len() != request.inputs.len() {
                 return Err(failed("the engine answered with another number of vectors"));
@@ -224,129 +242,5 @@ impl Engine for Upstream {
                 prompt_tokens: answer.usage.map_or(0, |usage| usage.prompt_tokens),
             })
         })
-    }
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
-}
-
-#[derive(Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Counts>,
-    #[serde(default)]
-    error: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    index: u32,
-    #[serde(default)]
-    delta: Map<String, Value>,
-    #[serde(default)]
-    logprobs: Option<Value>,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-/// Where a stream stands.
-struct Reading {
-    body: BodyStream<Incoming>,
-    buffer: BytesMut,
-    ready: std::collections::VecDeque<Event>,
-    usage: Usage,
-    finished: bool,
-}
-
-/// The events in an engine's stream. One that ends without saying so is a failure.
-fn events(body: Incoming) -> EventStream {
-    let reading = Reading {
-        body: BodyStream::new(body),
-        buffer: BytesMut::new(),
-        ready: std::collections::VecDeque::new(),
-        usage: Usage::default(),
-        finished: false,
-    };
-    Box::pin(futures_util::stream::unfold(Some(reading), |state| async move {
-        let mut reading = state?;
-        match reading.next().await {
-            Ok(Some(event)) => Some((Ok(event), Some(reading))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
-        }
-    }))
-}
-
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Event>, EngineError> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(Some(event));
-            }
-            if self.finished {
-                return Ok(None);
-            }
-            while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end + 1);
-                self.line(line.trim_ascii())?;
-            }
-            if !self.ready.is_empty() || self.finished {
-                continue;
-            }
-            match self.body.next().await {
-                Some(Ok(frame)) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
-                Some(Err(error)) => return Err(failed(error)),
-                None => return Err(failed("the engine's answer broke off")),
-            }
-            if self.buffer.len() > ANSWER_BYTES_MAX {
-                return Err(failed("an event of the engine is too long"));
-            }
-        }
-    }
-
-    fn line(&mut self, line: &[u8]) -> Result<(), EngineError> {
-        let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Ok(()) };
-        if data == b"[DONE]" {
-            self.ready.push_back(Event::Usage(self.usage));
-            self.finished = true;
-            return Ok(());
-        }
-        let chunk: Chunk = serde_json::from_slice(data)
-            .map_err(|e| failed(format!("an event of the engine is not understood: {e}")))?;
-        if chunk.error.is_some() {
-            return Err(failed("the engine stopped with an error"));
-        }
-        if let Some(counts) = chunk.usage {
-            let Counts { prompt_tokens, completion_tokens } = counts;
-            self.usage = Usage { prompt_tokens, completion_tokens };
-        }
-        for mut choice in chunk.choices {
-            choice.delta.remove("role");
-            let content = match choice.delta.remove("content") {
-                Some(Value::String(text)) if !text.is_empty() => Some(text),
-                _ => None,
-            };
-            choice.delta.retain(|_, value| !value.is_null());
-            if content.is_some() || choice.logprobs.is_some() || !choice.delta.is_empty() {
-                self.ready.push_back(Event::Delta(Delta {
-                    choice: choice.index,
-                    content,
-                    logprobs: choice.logprobs,
-                    rest: choice.delta,
-                }));
-            }
-            if let Some(reason) = choice.finish_reason {
-                self.ready.push_back(Event::Finish { choice: choice.index, reason });
-            }
-        }
-        Ok(())
     }
 }

@@ -18,6 +18,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use failure::Failure;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The AI endpoint that can say no.
 ///
 /// Every request runs only where its owner's rules and the factory's own terms allow it, or is refused with the

@@ -4,19 +4,20 @@
 //! people and programs read all of them alike. Passing judgement in CI is absent: times belong here, outcomes to the tests.
 
 mod demo;
+mod gateway;
 mod policy;
 mod proof;
-mod rows;
+pub(crate) mod rows;
 
 use crate::failure::Failure;
 use rows::Row;
 
 /// The task's help.
 pub const HELP: &str = "\
-Usage: cargo xtask bench [NAME] [-o table|json]
+Usage: cargo xtask bench [NAME [PART …]] [-o table|json]
 
 Without a name, lists the benchmarks that exist. With one, runs it and prints its rows: value, unit, baseline, ratio, and
-what it must and should be.
+what it must and should be. The parts of `gateway` can be run alone.
 
 Example:
   cargo xtask bench demo
@@ -26,31 +27,41 @@ Example:
 struct Bench {
     name: &'static str,
     summary: &'static str,
-    measure: fn() -> Result<Vec<Row>, Failure>,
+    measure: fn(&[&str]) -> Result<Vec<Row>, Failure>,
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "demo", summary: "how soon the demo is ready, and its memory", measure: demo::measure },
-    Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: policy::measure },
-    Bench { name: "proof", summary: "what each claim about policies costs to prove", measure: proof::measure },
+    Bench { name: "demo", summary: "how soon the demo is ready, and its memory", measure: |_| demo::measure() },
+    Bench {
+        name: "gateway",
+        summary: "what a request through the gateway costs, against nginx",
+        measure: gateway::measure,
+    },
+    Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: |_| policy::measure() },
+    Bench { name: "proof", summary: "what each claim about policies costs to prove", measure: |_| proof::measure() },
 ];
 
 /// Lists the benchmarks or runs one.
 pub fn task(args: &[String]) -> Result<(), Failure> {
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (name, json) = match words.as_slice() {
-        [] => {
-            BENCHES.iter().for_each(|bench| println!("  {:<18} {}", bench.name, bench.summary));
-            return Ok(());
+    let mut words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let json = match words.iter().position(|word| *word == "-o") {
+        Some(place) if matches!(words.get(place + 1), Some(&("table" | "json"))) => {
+            words.drain(place..place + 2).nth(1) == Some("json")
         }
-        [name] | [name, "-o", "table"] => (*name, false),
-        [name, "-o", "json"] | ["-o", "json", name] => (*name, true),
-        _ => return Err(Failure::usage("the words do not fit together", "`cargo xtask bench --help`")),
+        Some(_) => return Err(Failure::usage("`-o` takes table or json", "`cargo xtask bench --help`")),
+        None => false,
     };
-    let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
+    let Some((name, parts)) = words.split_first() else {
+        BENCHES.iter().for_each(|bench| println!("  {:<18} {}", bench.name, bench.summary));
+        return Ok(());
+    };
+    let Some(bench) = BENCHES.iter().find(|bench| bench.name == *name) else {
         return Err(Failure::usage(format!("bench knows no `{name}`"), "run `cargo xtask bench` for the list"));
     };
-    let rows = (bench.measure)()?;
+    let rows = (bench.measure)(parts)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
     if json {
         rows::print_json(&rows)
     } else {

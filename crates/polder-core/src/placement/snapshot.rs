@@ -131,6 +131,11 @@ impl Snapshot {
         Self { at_ms, ..self.clone() }
     }
 
+    /// Whether everything but the instant is the very same, so that the same request is decided in the same way.
+    pub fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.live, &other.live) && Arc::ptr_eq(&self.basis, &other.basis)
+    }
+
     /// Each factory with what is known of it now, in name order.
     pub fn each(&self) -> impl Iterator<Item = (&Ground, &Factory)> {
         self.basis.grounds.iter().zip(&self.live.factories)

@@ -166,7 +166,7 @@ fn a_pair_speaks_of_one_ticket() {
         (|_, e| e.ticket = Digest([9; 32]), "tickets"),
         (|d, _| d.ticket = None, "tickets"),
         (|_, e| e.body = Digest([9; 32]), "request digests"),
-        (|_, e| e.decision = DecisionId::from_bytes([9; 16]), "decision ids"),
+        (|_, e| e.decision = DecisionId::at(9, [9; 10]), "decision ids"),
         (|_, e| e.home = node("other"), "homes"),
         (|_, e| e.tenant = TenantId::parse("defence").unwrap(), "tenants"),
         (|_, e| e.model = Some(ModelId::parse("other").unwrap()), "models"),

@@ -57,7 +57,7 @@ fn a_capability_is_signed_by_its_home() {
 fn a_tickets_digest_changes_with_everything_in_it() {
     let ticket = Ticket {
         nonce: [1; 16],
-        decision: DecisionId::from_bytes([2; 16]),
+        decision: DecisionId::at(2, [2; 10]),
         home: node("home"),
         factory: node("paris"),
         body: body_digest(&[3; 32], b"a question"),
@@ -67,7 +67,7 @@ fn a_tickets_digest_changes_with_everything_in_it() {
     let digest = ticket.digest().unwrap();
     let changed = [
         Ticket { nonce: [9; 16], ..ticket.clone() },
-        Ticket { decision: DecisionId::from_bytes([9; 16]), ..ticket.clone() },
+        Ticket { decision: DecisionId::at(9, [9; 10]), ..ticket.clone() },
         Ticket { home: node("other"), ..ticket.clone() },
         Ticket { factory: node("munich"), ..ticket.clone() },
         Ticket { body: body_digest(&[4; 32], b"a question"), ..ticket.clone() },

@@ -6,10 +6,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{ApiError, Caller, Gateway};
 use crate::home::{Home, Placed};
@@ -36,8 +36,7 @@ pub async fn ask(gateway: &Gateway, caller: &Caller, labels: Labels, request: Ch
     if !gateway.home.offers(&model, Action::Infer) {
         return Err(unknown());
     }
-    let tokens_max = request.max_tokens.unwrap_or(u32::MAX);
-    let placed = gateway.home.run(&caller.project, labels, &Work::Chat(request), tokens_max).await?;
+    let placed = gateway.home.run(&caller.project, labels, Work::Chat(request)).await?;
     let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
     Ok(Answer { decision, factory, events: Box::pin(events(placed, Arc::clone(&gateway.home))) })
 }
@@ -57,7 +56,11 @@ fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, E
                 // Nothing but the receipt comes after the usage: it is kept while the answer ends.
                 let last = matches!(event, Event::Usage(_));
                 if let Some((mut rest, home, decision)) = source.take_if(|_| last) {
-                    tokio::spawn(async move { home.keep_receipt(&decision, &mut rest).await });
+                    let mut keep = Box::pin(async move { home.keep_receipt(&decision, &mut rest).await });
+                    // A factory of this very node is through at once; another one's log may take a moment.
+                    if keep.as_mut().now_or_never().is_none() {
+                        tokio::spawn(keep);
+                    }
                 }
                 Some((Ok(event), (None, source)))
             }
@@ -143,23 +146,6 @@ impl Collected {
         }
         self.choices.get_mut(index)
     }
-
-    /// The choices as chat completions write them.
-    pub fn choices_json(&self) -> Value {
-        (0u32..).zip(&self.choices).map(|(index, choice)| choice.json(index)).collect()
-    }
-}
-
-impl Choice {
-    fn json(&self, index: u32) -> Value {
-        let empty = self.text.is_none() && self.rest.is_empty();
-        let content = if empty { json!("") } else { json!(self.text) };
-        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
-        for (key, value) in &self.rest {
-            message[key] = value.clone();
-        }
-        json!({"index": index, "message": message, "logprobs": self.logprobs, "finish_reason": self.reason})
-    }
 }
 
 /// Adds lists of token likelihoods behind those of before.
@@ -193,13 +179,4 @@ fn merge_item(list: &mut Vec<Value>, item: Value) {
         (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
         (_, item) => list.push(item),
     }
-}
-
-/// Token counts as chat completions write them.
-pub fn usage_json(usage: &Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
-    })
 }

@@ -3,29 +3,19 @@
 //! Parameters that Polder reads are checked here; others travel on and the engine says whether it knows them. A stream that breaks
 //! after its first byte ends with an error event, never silently.
 
-use std::convert::Infallible;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::answer::{Answer, ask, usage_json};
+use super::answer::{Answer, ask};
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer_json, labels, proof_headers, sse};
+use super::shape::Shape;
+use super::{ApiError, Gateway, labels, proof_headers, sse};
 use crate::clock::now_ms;
-use crate::inference::{ChatRequest, Delta, Event, Message};
-
-/// What an answer is called and how it is to be written.
-struct Shape {
-    id: String,
-    created_s: u64,
-    model: String,
-    include_usage: bool,
-}
+use crate::inference::{ChatRequest, Message};
 
 /// `POST /v1/chat/completions`
 pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
@@ -38,7 +28,7 @@ pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: 
     let request = chat_request(parameters, stream)?;
     let model = request.model.clone();
     let answer = ask(&gateway, &caller, labels, request).await?;
-    let shape = Shape { id: answer.id("chatcmpl"), created_s: now_ms() / 1000, model, include_usage };
+    let shape = Shape::new(&answer.id("chatcmpl"), now_ms() / 1000, &model, include_usage);
     if stream { Ok(streamed(answer, shape)) } else { plain(answer, shape).await }
 }
 
@@ -130,59 +120,20 @@ fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
 }
 
 async fn plain(answer: Answer, shape: Shape) -> Result<Response, ApiError> {
-    let (decision, factory) = (answer.decision.clone(), answer.factory.clone());
+    let mut headers = proof_headers(&answer.decision, Some(&answer.factory));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let collected = answer.collect().await.map_err(|error| ApiError::of_engine(&error))?;
-    let mut body = shape.body("chat.completion", collected.choices_json());
-    body["usage"] = usage_json(&collected.usage);
-    Ok(answer_json(&decision, &factory, &body))
-}
-
-impl Shape {
-    fn body(&self, object: &str, choices: Value) -> Value {
-        json!({
-            "id": self.id, "object": object, "created": self.created_s, "model": self.model,
-            "system_fingerprint": null, "choices": choices,
-        })
-    }
-
-    fn chunk(&self, delta: Value, logprobs: Option<Value>, reason: Option<&str>, choice: u32) -> Bytes {
-        let choices = json!([{"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}]);
-        let mut body = self.body("chat.completion.chunk", choices);
-        if self.include_usage {
-            body["usage"] = Value::Null;
-        }
-        sse::data(&body)
-    }
-
-    fn event(&self, event: Event) -> Vec<Bytes> {
-        match event {
-            Event::Delta(Delta { choice, content, logprobs, rest }) => {
-                let mut delta = Value::Object(rest);
-                if let Some(content) = content {
-                    delta["content"] = content.into();
-                }
-                vec![self.chunk(delta, logprobs, None, choice)]
-            }
-            Event::Finish { choice, reason } => vec![self.chunk(json!({}), None, Some(&reason), choice)],
-            Event::Usage(counts) if self.include_usage => {
-                let mut body = self.body("chat.completion.chunk", json!([]));
-                body["usage"] = usage_json(&counts);
-                vec![sse::data(&body), sse::done()]
-            }
-            Event::Usage(_) => vec![sse::done()],
-        }
-    }
+    Ok((headers, shape.whole(&collected)).into_response())
 }
 
 fn streamed(answer: Answer, shape: Shape) -> Response {
     let mut headers = proof_headers(&answer.decision, Some(&answer.factory));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let first = shape.chunk(json!({"role": "assistant", "content": ""}), None, None, 0);
+    let first = futures_util::stream::iter([shape.begin(0)]);
     let rest = answer.events.map(move |event| match event {
         Ok(event) => shape.event(event),
-        Err(error) => vec![sse::data(&ApiError::of_engine(&error).body())],
+        Err(error) => sse::data(&ApiError::of_engine(&error).body()),
     });
-    let chunks = futures_util::stream::iter([first]).chain(rest.flat_map(futures_util::stream::iter));
-    (headers, Body::from_stream(chunks.map(Ok::<_, Infallible>))).into_response()
+    (headers, Body::from_stream(sse::together(first.chain(rest)))).into_response()
 }

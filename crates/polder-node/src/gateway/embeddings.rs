@@ -40,7 +40,7 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
         return Err(ApiError::unknown_model(&model));
     }
     let work = Work::Embed(EmbedRequest { model: model.clone(), inputs, dimensions });
-    let mut placed = gateway.home.run(&caller.project, labels, &work, 0).await?;
+    let mut placed = gateway.home.run(&caller.project, labels, work).await?;
     let Frame::Embeddings(embeddings) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than embeddings"));
     };

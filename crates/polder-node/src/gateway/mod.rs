@@ -22,6 +22,7 @@ mod embeddings;
 mod error;
 mod labels;
 mod models;
+mod shape;
 mod sse;
 
 pub use body::read_object;

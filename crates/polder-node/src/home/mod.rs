@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ed25519_dalek::SigningKey;
 use futures_util::StreamExt as _;
+use polder_core::canonical::Digest;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::Signed;
 use polder_core::labels::{Action, Labels};
@@ -15,24 +16,25 @@ use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::receipt::Half;
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionStatement, Statement};
+use polder_core::statement::v1::{DecisionForm, DecisionStatement, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
-use serde_json::value::RawValue;
 
 use crate::clock::{now_ms, random};
 use crate::config::{ApiKey, HomeConfig};
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
-use crate::peers::wire::{Envelope, Frame, VERSION, Work};
+use crate::peers::wire::{Envelope, Frame, Sealed, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
-use crate::store::{Store, Used};
+use crate::store::{ForeignHalf, Used};
 
+mod forms;
 mod known;
 pub mod lifecycle;
 mod policies;
 mod view;
 
+use forms::{Form, Forms};
 use lifecycle::Lifecycle;
 
 pub use known::Known;
@@ -53,7 +55,7 @@ pub struct Home {
     /// How its owner's policies come into force.
     pub lifecycle: Lifecycle,
     log: Log,
-    store: Store,
+    forms: Forms,
     capabilities: Mutex<BTreeMap<NodeId, Signed<Capability>>>,
 }
 
@@ -117,7 +119,6 @@ impl Home {
         view: View,
         lifecycle: Lifecycle,
         log: Log,
-        store: Store,
     ) -> Self {
         Self {
             node,
@@ -129,7 +130,7 @@ impl Home {
             view,
             lifecycle,
             log,
-            store,
+            forms: Forms::default(),
             capabilities: Mutex::new(BTreeMap::new()),
         }
     }
@@ -176,38 +177,34 @@ impl Home {
     }
 
     /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone.
-    pub async fn run(
-        &self,
-        project: &ProjectId,
-        labels: Labels,
-        work: &Work,
-        tokens_max: u32,
-    ) -> Result<Placed, HomeError> {
-        let (action, model) = match work {
-            Work::Chat(request) => (Action::Infer, &request.model),
-            Work::Embed(request) => (Action::Embed, &request.model),
-        };
-        let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
+    pub async fn run(&self, project: &ProjectId, labels: Labels, work: Work) -> Result<Placed, HomeError> {
+        let model = ModelId::parse(work.model()).map_err(|e| HomeError::Internal(e.to_string()))?;
+        let (action, tokens_max) = (work.action(), work.tokens_max());
         let request =
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
-        let work = RawValue::from_string(serde_json::to_string(work).map_err(|e| HomeError::Internal(e.to_string()))?)
-            .map_err(|e| HomeError::Internal(e.to_string()))?;
+        let mut work = Some(Sealed::new(work).map_err(|e| HomeError::Internal(e.to_string()))?);
         let salt: [u8; 32] = random()?;
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
         // Each round excludes a factory, so the rounds end.
-        for _ in 0..=self.peers.len() {
-            let (statement, ticket) = self.decide(&request, &salt, &work, tokens_max, &excluded)?;
-            let pending =
-                self.log.append(statement.id.as_str(), &Statement::Decision(Box::new(statement.clone()))).await?;
-            let Some(ticket) = ticket else {
+        for round in 0..=self.peers.len() {
+            let last = round == self.peers.len();
+            // The work is copied only where another round may need it.
+            let Some(sealed) = (if last || self.peers.len() == 1 { work.take() } else { work.clone() }) else { break };
+            let decided = self.decide(&request, &salt, &sealed, tokens_max, &excluded)?;
+            let id = decided.id;
+            let pending = self.log.append_decision(id.as_str(), decided.bytes).await?;
+            let ticket = match decided.next {
+                Next::Run(ticket) => ticket,
                 // A refusal is an answer and nothing runs: it can wait until the log covers it.
-                pending.covered().await?;
-                return Err(HomeError::Refused(Box::new(statement)));
+                Next::Refuse(statement) => {
+                    pending.covered().await?;
+                    return Err(HomeError::Refused(statement));
+                }
             };
-            let factory = ticket.factory.clone();
-            match self.attempt(ticket, salt, &work).await {
-                Ok((first, rest)) => return Ok(Placed { decision: statement.id, factory, first, rest }),
-                Err(Attempt::Request(error)) => return Err(HomeError::Request { decision: statement.id, error }),
+            let factory = ticket.ticket.factory.clone();
+            match self.attempt(ticket, salt, sealed).await {
+                Ok((first, rest)) => return Ok(Placed { decision: id, factory, first, rest }),
+                Err(Attempt::Request(error)) => return Err(HomeError::Request { decision: id, error }),
                 Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory, causes)),
             }
         }
@@ -218,36 +215,54 @@ impl Home {
         &self,
         request: &Request,
         salt: &[u8; 32],
-        work: &RawValue,
+        work: &Sealed,
         tokens_max: u32,
         excluded: &BTreeMap<NodeId, Vec<Cause>>,
-    ) -> Result<(DecisionStatement, Option<Ticket>), HomeError> {
+    ) -> Result<Decided, HomeError> {
         let snapshot = self.view.snapshot(now_ms());
-        let decision = self.view.decide(&snapshot, request, excluded);
-        let id = DecisionId::from_bytes(random()?);
-        let body = body_digest(salt, work.get().as_bytes());
-        let ticket = match &decision.factory {
-            Some(factory) => Some(Ticket {
-                nonce: random()?,
-                decision: id.clone(),
-                home: self.node.clone(),
-                factory: factory.clone(),
-                body,
-                request: request.clone(),
-                tokens_max,
-            }),
-            None => None,
+        let id = DecisionId::at(snapshot.at_ms, random()?);
+        let body = body_digest(salt, work.bytes());
+        let known = if excluded.is_empty() { self.forms.get(&snapshot, request) } else { None };
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let decision = self.view.decide(&snapshot, request, excluded);
+                let chosen = decision.factory.clone();
+                let (node, request_) = (self.node.clone(), request.clone());
+                let statement = DecisionStatement::of(id.clone(), node, &snapshot, request_, body, decision);
+                let (Some(factory), Some(form)) = (chosen, DecisionForm::of(&statement)?) else {
+                    let statement = Statement::Decision(Box::new(statement));
+                    let bytes = statement.to_bytes()?;
+                    let Statement::Decision(statement) = statement else { return Err(HomeError::unformed()) };
+                    return Ok(Decided { id, bytes, next: Next::Refuse(statement) });
+                };
+                let known = Arc::new(Form { factory, form });
+                if excluded.is_empty() {
+                    self.forms.keep(&snapshot, request, &known);
+                }
+                known
+            }
         };
-        let mut statement = DecisionStatement::of(id, self.node.clone(), &snapshot, request.clone(), body, decision);
-        statement.ticket = ticket.as_ref().map(Ticket::digest).transpose()?;
-        Ok((statement, ticket))
+        let ticket = Ticket {
+            nonce: random()?,
+            decision: id.clone(),
+            home: self.node.clone(),
+            factory: known.factory.clone(),
+            body,
+            request: request.clone(),
+            tokens_max,
+        };
+        let digest = ticket.digest()?;
+        let bytes = known.form.fill(snapshot.at_ms, &body, &id, &digest);
+        Ok(Decided { id, bytes, next: Next::Run(Digested { ticket, digest }) })
     }
 
-    async fn attempt(&self, ticket: Ticket, salt: [u8; 32], work: &RawValue) -> Result<(Frame, FrameStream), Attempt> {
-        let factory = ticket.factory.clone();
+    async fn attempt(&self, ticket: Digested, salt: [u8; 32], work: Sealed) -> Result<(Frame, FrameStream), Attempt> {
+        let factory = ticket.ticket.factory.clone();
         let peer = self.peers.get(&factory).ok_or_else(|| Attempt::gone("it is no member"))?;
         let capability = self.capability(&factory).map_err(|e| Attempt::gone(&e.to_string()))?;
-        let envelope = Envelope { version: VERSION, capability, ticket, salt, work: work.to_owned() };
+        let Digested { ticket, digest } = ticket;
+        let envelope = Envelope { version: VERSION, capability, ticket, digest: Some(digest), salt, work };
         let lost = |error: PeerError| match &error {
             PeerError::Unreachable { .. } => {
                 self.view.mark_unreachable(&factory, &error.to_string(), now_ms());
@@ -284,13 +299,18 @@ impl Home {
         Ok(signed)
     }
 
-    /// Keeps what comes after an answer's last event: the factory's half of the receipt.
+    /// Keeps what comes after an answer's last event: the factory's half of the receipt, or the word that it stands in the log
+    /// of this very node.
     pub async fn keep_receipt(&self, decision: &DecisionId, rest: &mut FrameStream) {
         while let Some(Ok(frame)) = rest.next().await {
-            if let Frame::Receipt(half) = frame
-                && let Err(error) = self.keep_half(decision.as_str(), &half).await
-            {
-                tracing::error!(error, %decision, "a receipt's half could not be kept");
+            match frame {
+                Frame::Recorded(used) => self.view.count(&used.factory, used.tokens, now_ms()),
+                Frame::Receipt(half) => {
+                    if let Err(error) = self.keep_half(decision.as_str(), &half).await {
+                        tracing::error!(error, %decision, "a receipt's half could not be kept");
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -302,13 +322,35 @@ impl Home {
         };
         let now = now_ms();
         let tokens = execution.prompt_tokens.saturating_add(execution.completion_tokens);
-        let used = Used { day: day_of(now), factory: execution.factory.as_str(), tokens };
-        let bytes = serde_json::to_vec(half).map_err(|e| e.to_string())?;
-        let kept = self.store.keep_execution_half(decision, &bytes, &used).await;
-        if kept.map_err(|e| e.to_string())? {
-            self.view.count(&execution.factory, tokens, now);
-        }
+        let used = Used { day: day_of(now), factory: execution.factory.clone(), tokens };
+        let half = serde_json::to_vec(half).map_err(|e| e.to_string())?;
+        self.view.count(&execution.factory, tokens, now);
+        self.log.keep(ForeignHalf { decision: decision.to_owned(), half, used }).await;
         Ok(())
+    }
+}
+
+/// A decision in the bytes that its leaf stands for, and what comes next.
+struct Decided {
+    id: DecisionId,
+    bytes: Vec<u8>,
+    next: Next,
+}
+
+enum Next {
+    Run(Digested),
+    Refuse(Box<DecisionStatement>),
+}
+
+/// A ticket with its digest.
+struct Digested {
+    ticket: Ticket,
+    digest: Digest,
+}
+
+impl HomeError {
+    fn unformed() -> Self {
+        Self::Internal("a decision's statement has no form".to_owned())
     }
 }
 

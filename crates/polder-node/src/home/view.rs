@@ -4,14 +4,14 @@
 //! any fact where the clock is not to be believed. A factory that was never heard of, or is not heard of now, stays in the
 //! snapshot as a no with its reason. A decision that has to ask the policies holds no lock while it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use polder_core::facts::{FACTS_MAX, TrustedIssuer, Vendor, believe, facts_root, passport_root};
 use polder_core::ids::NodeId;
 use polder_core::placement::{self, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
-use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema};
+use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
 use polder_core::usage::{Window, day_of};
 
@@ -32,6 +32,20 @@ struct Learned {
     factories: BTreeMap<NodeId, Known>,
     window: Window,
     watch: Watch,
+    /// The shares that the snapshot was composed with.
+    shares: BTreeMap<NodeId, Usage>,
+    /// When the shares were last looked at.
+    shared_ms: u64,
+}
+
+/// How often an answer has the shares looked at, in milliseconds.
+const SHARES_EVERY_MS: u64 = 50;
+
+impl Learned {
+    /// Who makes the chips of each factory, as far as that is believed.
+    fn vendors(&self) -> BTreeMap<NodeId, BTreeSet<Vendor>> {
+        self.factories.iter().map(|(node, known)| (node.clone(), known.vendors())).collect()
+    }
 }
 
 /// What a home knows of the factories.
@@ -74,7 +88,13 @@ impl View {
             trust,
             weights,
             policies: ArcSwap::from_pointee(policies),
-            learned: Mutex::new(Learned { factories, window, watch: Watch::since(latest_ms) }),
+            learned: Mutex::new(Learned {
+                factories,
+                window,
+                watch: Watch::since(latest_ms),
+                shares: BTreeMap::new(),
+                shared_ms: 0,
+            }),
             // Valid until no instant: composed at the first look.
             composed: ArcSwap::from_pointee(Composed { snapshot: nothing, valid_until_ms: 0 }),
             memo: RwLock::default(),
@@ -166,10 +186,26 @@ impl View {
         self.compose(now_ms);
     }
 
-    /// Counts tokens that ran at a factory, for rules that look at the last 30 days.
+    /// Counts tokens that ran at a factory, for rules that look at the last 30 days. They read a whole per cent: what is known
+    /// is put together again only when one changes, and that is looked at every [`SHARES_EVERY_MS`] and at each look round.
     pub fn count(&self, factory: &NodeId, tokens: u64, now_ms: u64) {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).window.add(day_of(now_ms), factory, tokens);
-        self.compose(now_ms);
+        let changed = {
+            let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            let today = day_of(now_ms);
+            learned.window.add(today, factory, tokens);
+            if now_ms.abs_diff(learned.shared_ms) < SHARES_EVERY_MS {
+                return;
+            }
+            learned.shared_ms = now_ms;
+            let vendors = learned.vendors();
+            let shares = learned.window.shares(today, &vendors);
+            let changed = shares != learned.shares;
+            learned.shares = shares;
+            changed
+        };
+        if changed {
+            self.compose(now_ms);
+        }
     }
 
     /// Puts new layers in force.
@@ -205,15 +241,14 @@ impl View {
         learned.window.forget(today);
         let fault = learned.watch.fault(now_ms);
         learned.factories.values_mut().for_each(|known| known.settle(now_ms, fault.is_some()));
-        let vendors: BTreeMap<NodeId, std::collections::BTreeSet<Vendor>> =
-            learned.factories.iter().map(|(node, known)| (node.clone(), known.vendors())).collect();
-        let shares = learned.window.shares(today, &vendors);
+        let vendors = learned.vendors();
+        learned.shares = learned.window.shares(today, &vendors);
         let (mut grounds, mut factories, mut roots) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut valid_until_ms = u64::MAX;
         for (node, known) in &mut learned.factories {
             valid_until_ms = valid_until_ms.min(known.valid_until_ms());
             roots.insert(node.clone(), known.passport);
-            let usage = shares.get(node).copied().unwrap_or_default();
+            let usage = learned.shares.get(node).copied().unwrap_or_default();
             if let Some((ground, factory)) = known.ground(node, usage, &self.schema, &self.no_terms, fault.as_ref()) {
                 grounds.push(ground);
                 factories.push(factory);

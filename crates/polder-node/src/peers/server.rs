@@ -129,7 +129,7 @@ async fn run(
         let message = format!("message version {} is not spoken here, {VERSION} is", envelope.version);
         return (StatusCode::BAD_REQUEST, message).into_response();
     }
-    let frames = factory.run(&home, envelope).await.map(|frame| {
+    let frames = factory.run(&home, envelope, false).map(|frame| {
         let mut line = serde_json::to_vec(&frame).unwrap_or_default();
         line.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(line))

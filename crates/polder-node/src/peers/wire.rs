@@ -7,6 +7,7 @@ use polder_core::canonical::{Digest, bytes_as_hex};
 use polder_core::facts::Passport;
 use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::Signed;
+use polder_core::labels::Action;
 use polder_core::policy::Cause;
 use polder_core::receipt::Half;
 use polder_core::ticket::{Capability, Ticket};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::inference::{ChatRequest, EmbedRequest, Embeddings, EngineError, Event};
+use crate::store::Used;
 
 /// The version of these messages.
 pub const VERSION: u32 = 1;
@@ -72,11 +74,53 @@ pub struct Envelope {
     pub capability: Signed<Capability>,
     /// What was decided.
     pub ticket: Ticket,
+    /// The ticket's digest, where the envelope never left the process.
+    #[serde(skip)]
+    pub digest: Option<Digest>,
     /// The salt of the ticket's body digest.
     #[serde(with = "bytes_as_hex")]
     pub salt: [u8; 32],
-    /// A [`Work`], in the bytes that the digest covers.
-    pub work: Box<RawValue>,
+    /// What is to be run.
+    pub work: Sealed,
+}
+
+/// A [`Work`] in the bytes that the digest covers; where it never left the process, also as it was before.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    text: Box<RawValue>,
+    work: Option<Work>,
+}
+
+impl Sealed {
+    /// A work in its bytes.
+    pub fn new(work: Work) -> serde_json::Result<Self> {
+        Ok(Self { text: serde_json::value::to_raw_value(&work)?, work: Some(work) })
+    }
+
+    /// The bytes that the digest covers.
+    pub fn bytes(&self) -> &[u8] {
+        self.text.get().as_bytes()
+    }
+
+    /// The work. Fails where it came from elsewhere and is not understood.
+    pub fn open(self) -> serde_json::Result<Work> {
+        match self.work {
+            Some(work) => Ok(work),
+            None => serde_json::from_str(self.text.get()),
+        }
+    }
+}
+
+impl Serialize for Sealed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { text: Box::deserialize(deserializer)?, work: None })
+    }
 }
 
 /// What is to be run.
@@ -87,6 +131,32 @@ pub enum Work {
     Chat(ChatRequest),
     /// Turn texts into vectors.
     Embed(EmbedRequest),
+}
+
+impl Work {
+    /// What doing it is, to a policy.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Chat(_) => Action::Infer,
+            Self::Embed(_) => Action::Embed,
+        }
+    }
+
+    /// The model that it names.
+    pub fn model(&self) -> &str {
+        match self {
+            Self::Chat(request) => &request.model,
+            Self::Embed(request) => &request.model,
+        }
+    }
+
+    /// Most tokens that it may generate.
+    pub fn tokens_max(&self) -> u32 {
+        match self {
+            Self::Chat(request) => request.max_tokens.unwrap_or(u32::MAX),
+            Self::Embed(_) => 0,
+        }
+    }
 }
 
 /// One line of what comes back. The first says whether the work runs; the last is the receipt.
@@ -103,11 +173,14 @@ pub enum Frame {
     Embeddings(Embeddings),
     /// The execution's half of the receipt, once the factory's log covers it.
     Receipt(Box<Half>),
+    /// The execution is on its way into the log, which is the home's own. Never sent to another node, and not understood from one.
+    #[serde(skip)]
+    Recorded(Used),
 }
 
 impl Envelope {
     /// The digest of the work's bytes under the envelope's salt.
     pub fn body_digest(&self) -> Digest {
-        polder_core::ticket::body_digest(&self.salt, self.work.get().as_bytes())
+        polder_core::ticket::body_digest(&self.salt, self.work.bytes())
     }
 }

@@ -160,7 +160,8 @@ impl<'f> World<'f> {
         let decision = decide(&snapshot, &request, &BTreeMap::new());
         let body = body_digest(&self.draw(), tenant.question.as_bytes());
         let [id, nonce] = [self.draw_16(), self.draw_16()];
-        let (id, home) = (DecisionId::from_bytes(id), tenant.home.clone());
+        let random = id.first_chunk::<10>().copied().unwrap_or_default();
+        let (id, home) = (DecisionId::at(snapshot.at_ms, random), tenant.home.clone());
         let mut statement = DecisionStatement::of(id, home, &snapshot, request, body, decision.clone());
         let execution = match &decision.factory {
             Some(factory) => Some(execution(&mut statement, factory, nonce)?),

@@ -1,0 +1,45 @@
+//! Tests of statements: a form filled in is the statement itself, byte for byte.
+#![allow(clippy::unwrap_used)]
+
+use super::v1::{DecisionForm, DecisionStatement, Statement};
+use crate::canonical::Digest;
+use crate::ids::{DecisionId, ModelId};
+use crate::labels::{DataClass, Purpose};
+use crate::tests::{Site, World, request};
+
+fn world() -> World {
+    let sites = vec![Site::new("berlin", "DE", "US", 1), Site::new("paris", "FR", "FR", 2)];
+    World::new("permit (principal, action, resource);", sites)
+}
+
+fn filled(statement: &DecisionStatement) -> (Vec<u8>, Vec<u8>) {
+    let form = DecisionForm::of(statement).unwrap().unwrap();
+    let (at_ms, body, ticket) = (1_795_372_221_272, Digest([3; 32]), Digest([4; 32]));
+    let id = DecisionId::at(at_ms, [9; 10]);
+    let bytes = form.fill(at_ms, &body, &id, &ticket);
+    let statement = DecisionStatement { id, body, at_ms, ticket: Some(ticket), ..statement.clone() };
+    (bytes, Statement::Decision(Box::new(statement)).to_bytes().unwrap())
+}
+
+#[test]
+fn a_form_filled_in_is_the_statement() {
+    for class in [DataClass::Public, DataClass::Internal, DataClass::Customer] {
+        let statement = world().statement(&request(class, &[Purpose::Industry, Purpose::Finance]));
+        let (bytes, whole) = filled(&statement);
+        assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole).unwrap());
+    }
+}
+
+#[test]
+fn texts_that_look_like_a_field_change_nothing() {
+    let mut statement = world().statement(&request(DataClass::Public, &[Purpose::Industry]));
+    let marked = format!(r#"","id":"{}","ticket":"{}""#, DecisionId::at(0, [0xd0; 10]), Digest([0x71; 32]));
+    for verdict in &mut statement.verdicts {
+        for cause in &mut verdict.causes {
+            cause.reason.clone_from(&marked);
+        }
+    }
+    statement.request.model = ModelId::parse("at_ms").ok();
+    let (bytes, whole) = filled(&statement);
+    assert_eq!(bytes, whole);
+}

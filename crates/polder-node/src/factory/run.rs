@@ -1,0 +1,230 @@
+//! One execution: the engine's steps as frames, and at its end the record.
+//!
+//! No task of its own: whoever reads the frames drives the work, so back-pressure reaches the engine and dropping the frames stops
+//! it. However it ends, it is recorded once. Deciding whether it may run is absent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _};
+use polder_core::canonical::Digest;
+use polder_core::statement::v1::{ExecutionOutcome, ExecutionStatement, Statement};
+use polder_core::ticket::Ticket;
+use polder_core::usage::day_of;
+
+use super::{Admitted, Factory, Place};
+use crate::clock::now_ms;
+use crate::inference::{EngineError, Event, EventStream};
+use crate::log::{LogError, Pending};
+use crate::peers::wire::{Frame, Work};
+use crate::store::Used;
+
+/// What a factory answers with. Dropping it stops the work.
+pub type Frames = Pin<Box<dyn Stream<Item = Frame> + Send>>;
+
+/// One execution under way.
+pub(super) struct Run {
+    factory: Arc<Factory>,
+    ticket: Ticket,
+    digest: Digest,
+    terms: Digest,
+    started_ms: u64,
+    /// Whether the home is this very node.
+    near: bool,
+    /// Freed as soon as the engine is through.
+    place: Option<Place>,
+    phase: Phase,
+    prompt: u64,
+    generated: u64,
+    outcome: ExecutionOutcome,
+    recorded: bool,
+}
+
+enum Phase {
+    Begin(Work),
+    Steps(EventStream),
+    Record,
+    Covered(Pending),
+    Over,
+}
+
+impl Run {
+    pub(super) fn begin(factory: &Arc<Factory>, admitted: Admitted, near: bool) -> Frames {
+        let Admitted { ticket, digest, work, terms, place } = admitted;
+        let run = Box::new(Self {
+            factory: Arc::clone(factory),
+            ticket,
+            digest,
+            terms,
+            started_ms: now_ms(),
+            near,
+            place: Some(place),
+            phase: Phase::Begin(work),
+            prompt: 0,
+            generated: 0,
+            // What is true if nobody reads on.
+            outcome: ExecutionOutcome::Cancelled,
+            recorded: false,
+        });
+        // Boxed: it is moved with every frame.
+        Box::pin(futures_util::stream::unfold(run, |mut run| async move {
+            let frame = run.next().await?;
+            Some((frame, run))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Begin(work) => {
+                    if let Some(frame) = self.start(work).await {
+                        return Some(frame);
+                    }
+                }
+                Phase::Steps(mut events) => match events.next().await {
+                    Some(Ok(event)) => {
+                        self.phase = Phase::Steps(events);
+                        self.count(&event);
+                        return Some(Frame::Event(event));
+                    }
+                    Some(Err(error)) => return Some(self.failed(error)),
+                    None => self.ended(ExecutionOutcome::Completed),
+                },
+                Phase::Record => match self.record().await {
+                    Ok(frame) => {
+                        if frame.is_some() {
+                            return frame;
+                        }
+                    }
+                    Err(error) => self.unrecorded(&error),
+                },
+                Phase::Covered(pending) => return self.receipt(pending).await,
+                Phase::Over => return None,
+            }
+        }
+    }
+
+    /// Hands the work to the engine. A stream has its frames later; vectors are one frame.
+    async fn start(&mut self, work: Work) -> Option<Frame> {
+        let factory = Arc::clone(&self.factory);
+        match work {
+            Work::Chat(request) => match factory.engine.chat(request).await {
+                Ok(events) => {
+                    self.phase = Phase::Steps(events);
+                    None
+                }
+                Err(error) => Some(self.failed(error)),
+            },
+            Work::Embed(request) => match factory.engine.embed(request).await {
+                Ok(embeddings) => {
+                    self.prompt = embeddings.prompt_tokens;
+                    self.ended(ExecutionOutcome::Completed);
+                    Some(Frame::Embeddings(embeddings))
+                }
+                Err(error) => Some(self.failed(error)),
+            },
+        }
+    }
+
+    fn count(&mut self, event: &Event) {
+        match event {
+            Event::Usage(usage) => {
+                self.prompt = usage.prompt_tokens;
+                self.generated = usage.completion_tokens;
+                // The usage comes last: whoever leaves now has had everything.
+                self.outcome = ExecutionOutcome::Completed;
+            }
+            // Until the engine's own count comes, a delta is counted as a token.
+            Event::Delta(_) => self.generated = self.generated.saturating_add(1),
+            Event::Finish { .. } => {}
+        }
+    }
+
+    fn failed(&mut self, error: EngineError) -> Frame {
+        self.ended(ExecutionOutcome::Failed);
+        Frame::Failed(error)
+    }
+
+    fn ended(&mut self, outcome: ExecutionOutcome) {
+        self.place = None;
+        self.outcome = outcome;
+        self.phase = Phase::Record;
+    }
+
+    /// Records what happened. A home at this very node hears what was used; another one waits for the receipt.
+    async fn record(&mut self) -> Result<Option<Frame>, LogError> {
+        let statement = self.statement();
+        let (log, decision) = (&self.factory.log, self.ticket.decision.as_str());
+        if self.near {
+            let used = self.used();
+            drop(log.append_used(decision, &statement, used.clone()).await?);
+            self.recorded = true;
+            return Ok(Some(Frame::Recorded(used)));
+        }
+        self.phase = Phase::Covered(log.append(decision, &statement).await?);
+        self.recorded = true;
+        Ok(None)
+    }
+
+    async fn receipt(&mut self, pending: Pending) -> Option<Frame> {
+        let half = async {
+            pending.covered().await?;
+            self.factory.log.half("execution", self.ticket.decision.as_str()).await
+        };
+        match half.await {
+            Ok(half) => half.map(|half| Frame::Receipt(Box::new(half))),
+            Err(error) => {
+                self.unrecorded(&error);
+                None
+            }
+        }
+    }
+
+    fn unrecorded(&self, error: &LogError) {
+        tracing::error!(%error, decision = %self.ticket.decision, "an execution could not be recorded");
+    }
+
+    fn used(&self) -> Used {
+        let tokens = self.prompt.saturating_add(self.generated);
+        Used { day: day_of(now_ms()), factory: self.factory.node.clone(), tokens }
+    }
+
+    fn statement(&self) -> Statement {
+        let model = self.ticket.request.model.clone();
+        let mut digest = [0; 32];
+        let known = model.as_ref().and_then(|model| self.factory.engine.digest(model.as_str()));
+        let known = known.is_some_and(|known| hex::decode_to_slice(&known, &mut digest).is_ok());
+        Statement::Execution(ExecutionStatement {
+            factory: self.factory.node.clone(),
+            home: self.ticket.home.clone(),
+            tenant: self.ticket.request.tenant.clone(),
+            decision: self.ticket.decision.clone(),
+            ticket: self.digest,
+            body: self.ticket.body,
+            terms: self.terms,
+            model,
+            model_digest: known.then_some(Digest(digest)),
+            backend: self.factory.engine.backend(),
+            prompt_tokens: self.prompt,
+            completion_tokens: self.generated,
+            started_ms: self.started_ms,
+            ended_ms: now_ms(),
+            outcome: self.outcome,
+        })
+    }
+}
+
+impl Drop for Run {
+    /// Whoever read has gone: what happened until then is recorded all the same.
+    fn drop(&mut self) {
+        if self.recorded {
+            return;
+        }
+        let used = self.near.then(|| self.used());
+        let (log, decision) = (&self.factory.log, self.ticket.decision.as_str());
+        let recorded = log.append_detached(decision, &self.statement(), used);
+        if let Err(error) = recorded {
+            self.unrecorded(&error);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A chat answer in OpenAI's words: the whole of it, or its chunks.
+//!
+//! What stays the same in every chunk of a stream is written once; a chunk is then a few appended bytes. Deciding what is said is
+//! absent.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::answer::{Choice, Collected};
+use crate::inference::{Delta, Event, Usage};
+
+/// What an answer is called and how it is to be written.
+pub struct Shape {
+    /// `"id":…,` without the object's kind.
+    id: Vec<u8>,
+    /// What stands in a chunk before its choices.
+    chunk: Vec<u8>,
+    /// From `created` up to the choices.
+    rest: Vec<u8>,
+    include_usage: bool,
+}
+
+/// Appends a value as JSON. Texts, numbers and trees of them cannot fail to be written.
+fn json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    if let Err(error) = serde_json::to_writer(&mut *out, value) {
+        tracing::error!(%error, "a value could not be written as JSON");
+    }
+}
+
+impl Shape {
+    /// The shape of an answer that was begun at an instant in Unix seconds.
+    pub fn new(id: &str, created_s: u64, model: &str, include_usage: bool) -> Self {
+        let mut start = b"{\"id\":".to_vec();
+        json(&mut start, &id);
+        let mut rest = format!(",\"created\":{created_s},\"model\":").into_bytes();
+        json(&mut rest, &model);
+        rest.extend_from_slice(b",\"system_fingerprint\":null,\"choices\":[");
+        let chunk = [b"data: ".as_slice(), &start, b",\"object\":\"chat.completion.chunk\"", &rest].concat();
+        Self { id: start, chunk, rest, include_usage }
+    }
+
+    /// The whole answer.
+    pub fn whole(&self, collected: &Collected) -> Bytes {
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(&self.id);
+        out.extend_from_slice(b",\"object\":\"chat.completion\"");
+        out.extend_from_slice(&self.rest);
+        for (index, choice) in collected.choices.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            choice_json(&mut out, index, choice);
+        }
+        out.extend_from_slice(b"],\"usage\":");
+        usage_json(&mut out, &collected.usage);
+        out.push(b'}');
+        out.into()
+    }
+
+    /// The chunk that opens a choice.
+    pub fn begin(&self, choice: u32) -> Bytes {
+        self.chunk(choice, |out| out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}"), None, None)
+    }
+
+    /// What an event is to a reader of the stream.
+    pub fn event(&self, event: Event) -> Bytes {
+        match event {
+            Event::Delta(Delta { choice, content, logprobs, rest }) => {
+                self.chunk(choice, |out| fields(out, content.as_deref(), &rest), logprobs.as_ref(), None)
+            }
+            Event::Finish { choice, reason } => {
+                self.chunk(choice, |out| out.extend_from_slice(b"{}"), None, Some(&reason))
+            }
+            Event::Usage(usage) => self.end(&usage),
+        }
+    }
+
+    fn chunk(
+        &self,
+        choice: u32,
+        delta: impl FnOnce(&mut Vec<u8>),
+        logprobs: Option<&Value>,
+        reason: Option<&str>,
+    ) -> Bytes {
+        let mut out = Vec::with_capacity(self.chunk.len() + 160);
+        out.extend_from_slice(&self.chunk);
+        out.extend_from_slice(b"{\"index\":");
+        json(&mut out, &choice);
+        out.extend_from_slice(b",\"delta\":");
+        delta(&mut out);
+        out.extend_from_slice(b",\"logprobs\":");
+        json(&mut out, &logprobs);
+        out.extend_from_slice(b",\"finish_reason\":");
+        json(&mut out, &reason);
+        out.extend_from_slice(if self.include_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
+        out.into()
+    }
+
+    fn end(&self, usage: &Usage) -> Bytes {
+        if !self.include_usage {
+            return super::sse::done();
+        }
+        let mut out = self.chunk.clone();
+        out.extend_from_slice(b"],\"usage\":");
+        usage_json(&mut out, usage);
+        out.extend_from_slice(b"}\n\ndata: [DONE]\n\n");
+        out.into()
+    }
+}
+
+/// A message or a delta: its text and what stands beside it.
+fn fields(out: &mut Vec<u8>, content: Option<&str>, rest: &Map<String, Value>) {
+    out.push(b'{');
+    let mut first = true;
+    if let Some(content) = content {
+        out.extend_from_slice(b"\"content\":");
+        json(out, &content);
+        first = false;
+    }
+    others(out, rest, first);
+    out.push(b'}');
+}
+
+fn others(out: &mut Vec<u8>, rest: &Map<String, Value>, mut first: bool) {
+    for (key, value) in rest {
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        json(out, key);
+        out.push(b':');
+        json(out, value);
+    }
+}
+
+fn choice_json(out: &mut Vec<u8>, index: usize, choice: &Choice) {
+    out.extend_from_slice(b"{\"index\":");
+    json(out, &index);
+    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+    match &choice.text {
+        None if choice.rest.is_empty() => out.extend_from_slice(b"\"\""),
+        text => json(out, text),
+    }
+    if !choice.rest.contains_key("refusal") {
+        out.extend_from_slice(b",\"refusal\":null");
+    }
+    others(out, &choice.rest, false);
+    out.extend_from_slice(b"},\"logprobs\":");
+    json(out, &choice.logprobs);
+    out.extend_from_slice(b",\"finish_reason\":");
+    json(out, &choice.reason);
+    out.push(b'}');
+}
+
+fn usage_json(out: &mut Vec<u8>, usage: &Usage) {
+    let Usage { prompt_tokens, completion_tokens } = usage;
+    let total = prompt_tokens.saturating_add(*completion_tokens);
+    let text = format!(
+        "{{\"prompt_tokens\":{prompt_tokens},\"completion_tokens\":{completion_tokens},\"total_tokens\":{total}}}"
+    );
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

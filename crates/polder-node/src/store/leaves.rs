@@ -1,0 +1,172 @@
+//! How leaves lie in the database: one row for each batch, its statements compressed together.
+//!
+//! A node that answers thousands of requests a second writes two leaves for each, and their statements differ in little. A row for
+//! each leaf would cost more than the answer; a row for each batch costs next to nothing, and a tenth of the disk. A decision's id
+//! begins with its time, so a leaf is found by looking at the batches from then on. Changing a leaf is absent.
+
+use polder_core::canonical::Digest;
+use polder_core::ids::DecisionId;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Leaf, StoreError, StoredLeaf, bytes32, signed};
+
+/// The table. `first` is the place in the log of a batch's first leaf; gaps cannot occur, because one writer fills it in order.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS leaves (
+    first       INTEGER PRIMARY KEY,
+    count       INTEGER NOT NULL,
+    until_ms    INTEGER NOT NULL,
+    keys        BLOB NOT NULL,
+    commitments BLOB NOT NULL,
+    statements  BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS leaves_until ON leaves (until_ms);
+";
+
+/// A kind and 16 bytes of the decision's id, or of the policy's digest.
+const KEY_BYTES: usize = 17;
+/// How much earlier by another node's clock a decision may have been made than its id says, in milliseconds.
+const SKEW_MS: u64 = 10_000;
+/// Most bytes of one batch's statements, so that a broken row cannot ask for all memory.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+
+const KINDS: [&str; 3] = ["decision", "execution", "activation"];
+
+fn key(kind: &str, id: &str) -> Option<[u8; KEY_BYTES]> {
+    let mut key = [0; KEY_BYTES];
+    let (first, rest) = key.split_first_mut()?;
+    *first = u8::try_from(KINDS.iter().position(|known| *known == kind)?).ok()?;
+    let digits = id.rsplit_once('-').map_or(id, |(_, digits)| digits);
+    hex::decode_to_slice(digits.get(..32)?, rest).ok()?;
+    Some(key)
+}
+
+/// The statements of a batch, each with its salt: 32 bytes of salt, four bytes of length (little-endian), the statement.
+mod v1 {
+    use super::{BATCH_BYTES_MAX, Leaf, StoreError};
+
+    pub fn pack(leaves: &[Leaf]) -> Vec<u8> {
+        let size = leaves.iter().map(|leaf| leaf.statement.len() + 36).sum();
+        let mut plain = Vec::with_capacity(size);
+        for leaf in leaves {
+            plain.extend_from_slice(&leaf.salt);
+            plain.extend_from_slice(&u32::try_from(leaf.statement.len()).unwrap_or(u32::MAX).to_le_bytes());
+            plain.extend_from_slice(&leaf.statement);
+        }
+        lz4_flex::compress_prepend_size(&plain)
+    }
+
+    /// Salt and statement of the leaves of a batch, in order.
+    pub fn unpack(packed: &[u8]) -> Result<Vec<([u8; 32], Vec<u8>)>, StoreError> {
+        let broken = || StoreError(sqlx::Error::Decode("a batch of leaves cannot be read".into()));
+        let (size, rest) = lz4_flex::block::uncompressed_size(packed).map_err(|_| broken())?;
+        if size > BATCH_BYTES_MAX {
+            return Err(broken());
+        }
+        let plain = lz4_flex::block::decompress(rest, size).map_err(|_| broken())?;
+        let (mut leaves, mut rest) = (Vec::new(), plain.as_slice());
+        while !rest.is_empty() {
+            let (salt, more) = rest.split_first_chunk::<32>().ok_or_else(broken)?;
+            let (length, more) = more.split_first_chunk::<4>().ok_or_else(broken)?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| broken())?;
+            let (statement, more) = more.split_at_checked(length).ok_or_else(broken)?;
+            leaves.push((*salt, statement.to_vec()));
+            rest = more;
+        }
+        Ok(leaves)
+    }
+}
+
+/// Writes a batch.
+pub(super) async fn insert(connection: &mut SqliteConnection, first: u64, leaves: &[Leaf]) -> Result<(), StoreError> {
+    let mut keys = Vec::with_capacity(leaves.len() * KEY_BYTES);
+    let mut commitments = Vec::with_capacity(leaves.len() * 32);
+    for leaf in leaves {
+        keys.extend_from_slice(&key(leaf.kind, &leaf.decision).unwrap_or([u8::MAX; KEY_BYTES]));
+        commitments.extend_from_slice(&leaf.commitment.0);
+    }
+    let until_ms = leaves.iter().map(|leaf| leaf.at_ms).max().unwrap_or(0);
+    sqlx::query("INSERT INTO leaves (first, count, until_ms, keys, commitments, statements) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(signed(first))
+        .bind(signed(leaves.len() as u64))
+        .bind(signed(until_ms))
+        .bind(keys)
+        .bind(commitments)
+        .bind(v1::pack(leaves))
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
+/// The commitments of all leaves, in log order.
+pub(super) async fn commitments(pool: &SqlitePool) -> Result<Vec<Digest>, StoreError> {
+    let rows = sqlx::query("SELECT commitments FROM leaves ORDER BY first").fetch_all(pool).await?;
+    let mut all = Vec::new();
+    for row in &rows {
+        for commitment in row.get::<&[u8], _>(0).chunks(32) {
+            all.push(Digest(bytes32(commitment)?));
+        }
+    }
+    Ok(all)
+}
+
+/// The leaf of a kind for a decision: of several, the one in the earliest batch and there the last.
+pub(super) async fn find(pool: &SqlitePool, kind: &str, decision: &str) -> Result<Option<StoredLeaf>, StoreError> {
+    let Some(key) = key(kind, decision) else { return Ok(None) };
+    let from_ms = DecisionId::parse(decision).map_or(0, |id| id.at_ms()).saturating_sub(SKEW_MS);
+    let mut after = -1;
+    loop {
+        // A few at a time: nearly always the leaf is in one of the first.
+        let sql = "SELECT first, keys FROM leaves WHERE until_ms >= ? AND first > ? ORDER BY first LIMIT 256";
+        let rows = sqlx::query(sql).bind(signed(from_ms)).bind(after).fetch_all(pool).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        after = last.get::<i64, _>(0);
+        for row in &rows {
+            let place = row.get::<&[u8], _>(1).chunks(KEY_BYTES).rposition(|held| held == key);
+            if let Some(place) = place {
+                return at(pool, place_of(row).saturating_add(place as u64)).await;
+            }
+        }
+    }
+}
+
+fn place_of(row: &SqliteRow) -> u64 {
+    u64::try_from(row.get::<i64, _>(0)).unwrap_or_default()
+}
+
+/// The leaf at a place.
+pub(super) async fn at(pool: &SqlitePool, place: u64) -> Result<Option<StoredLeaf>, StoreError> {
+    let sql = "SELECT first, statements FROM leaves WHERE first <= ? ORDER BY first DESC LIMIT 1";
+    let Some(row) = sqlx::query(sql).bind(signed(place)).fetch_optional(pool).await? else { return Ok(None) };
+    let within = usize::try_from(place.saturating_sub(place_of(&row))).unwrap_or(usize::MAX);
+    let leaf = v1::unpack(row.get::<&[u8], _>(1))?.into_iter().nth(within);
+    Ok(leaf.map(|(salt, statement)| StoredLeaf { index: place, salt, statement }))
+}
+
+/// The latest decisions, newest first: id and statement.
+pub(super) async fn latest_decisions(pool: &SqlitePool, count: u32) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let (count, mut found) = (usize::try_from(count).unwrap_or(usize::MAX), Vec::new());
+    let mut before = i64::MAX;
+    while found.len() < count {
+        let sql = "SELECT first, keys, statements FROM leaves WHERE first < ? ORDER BY first DESC LIMIT 1";
+        let Some(row) = sqlx::query(sql).bind(before).fetch_optional(pool).await? else { break };
+        before = row.get::<i64, _>(0);
+        let statements = v1::unpack(row.get::<&[u8], _>(2))?;
+        for (key, (_, statement)) in row.get::<&[u8], _>(1).chunks(KEY_BYTES).zip(statements).rev() {
+            if let Some((0, id)) = key.split_first().filter(|_| found.len() < count) {
+                found.push((format!("decision-{}", hex::encode(id)), statement));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The latest instant that any leaf names, in Unix milliseconds; 0 where there is none.
+pub(super) async fn latest_ms(pool: &SqlitePool) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT coalesce(max(until_ms), 0) FROM leaves").fetch_one(pool).await?;
+    Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

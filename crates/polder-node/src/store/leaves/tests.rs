@@ -1,0 +1,65 @@
+//! Tests of the leaves: every one is found again by its place and by its decision, over many batches.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::store::Store;
+
+fn leaf(kind: &'static str, id: &DecisionId, at_ms: u64, text: &str) -> Leaf {
+    let statement = text.as_bytes().to_vec();
+    let commitment = polder_core::statement::commitment(&[7; 32], &statement);
+    let decision = id.as_str().to_owned();
+    Leaf { kind, decision, at_ms, salt: [7; 32], statement, commitment, policy: None, used: None }
+}
+
+#[tokio::test]
+async fn every_leaf_is_found_again() {
+    let folder = std::env::temp_dir().join(format!("polder-leaves-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let store = Store::open(&folder.join("node.db")).await.unwrap();
+    assert!(store.leaf("decision", "decision-00").await.unwrap().is_none());
+    assert!(store.leaf_at(0).await.unwrap().is_none());
+    let (mut place, mut all) = (0, Vec::new());
+    for batch in 0..600_u64 {
+        let now = 1_795_000_000_000 + batch * 1_000;
+        let number = u8::try_from(batch % 250).unwrap();
+        let ids = [DecisionId::at(now, [number; 10]), DecisionId::at(now + 1, [number; 10])];
+        // The second decision's execution comes long after it.
+        let mut leaves: Vec<Leaf> = ids.iter().map(|id| leaf("decision", id, now, &format!("decided {id}"))).collect();
+        leaves.push(leaf("execution", &ids[0], now + 2, &format!("ran {}", ids[0])));
+        all.extend(leaves.iter().cloned());
+        store.append(place, &leaves, &[]).await.unwrap();
+        place += 3;
+    }
+    let late = leaf("execution", &DecisionId::at(1_795_000_000_001, [0; 10]), 1_795_009_000_000, "ran late");
+    store.append(place, std::slice::from_ref(&late), &[]).await.unwrap();
+    for (place, leaf) in (0..).zip(&all) {
+        let found = store.leaf(leaf.kind, &leaf.decision).await.unwrap().unwrap();
+        assert_eq!((found.index, found.salt, &found.statement), (place, [7; 32], &leaf.statement));
+    }
+    assert_eq!(store.leaf(late.kind, &late.decision).await.unwrap().unwrap().statement, late.statement);
+    assert_eq!(store.leaf_at(4).await.unwrap().unwrap().statement, all[4].statement);
+    assert!(store.leaf_at(place + 1).await.unwrap().is_none());
+    assert!(store.leaf("decision", &DecisionId::at(1_795_000_000_000, [251; 10]).to_string()).await.unwrap().is_none());
+    let commitments = store.commitments().await.unwrap();
+    assert_eq!(commitments.len(), all.len() + 1);
+    assert!(commitments.iter().zip(&all).all(|(one, leaf)| *one == leaf.commitment));
+    let latest = store.latest_decisions(3).await.unwrap();
+    assert_eq!(latest, [1798, 1797, 1795].map(|place: usize| all[place].decision.clone()));
+    assert_eq!(store.latest_ms().await.unwrap(), late.at_ms);
+    store.close().await;
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_broken_batch_is_an_error() {
+    let id = DecisionId::at(1, [1; 10]);
+    let packed = v1::pack(&[leaf("decision", &id, 1, "a statement"), leaf("execution", &id, 1, "another")]);
+    assert_eq!(v1::unpack(&packed).unwrap().len(), 2);
+    for place in 0..packed.len() {
+        let mut broken = packed.clone();
+        broken[place] ^= 0xff;
+        // Whatever it reads as, it does not panic and takes no memory that is not there.
+        drop(v1::unpack(&broken));
+        assert!(v1::unpack(&packed[..place]).is_err());
+    }
+}

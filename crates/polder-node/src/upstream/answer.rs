@@ -1,0 +1,196 @@
+//! What an engine answers, as events: from a stream, or from an answer in one piece.
+//!
+//! Everything is read into typed values and nothing of the framing is passed on. Errors never quote an answer.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, BytesMut};
+use futures_util::Stream;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::connection::{Busy, chain};
+use super::{ANSWER_BYTES_MAX, failed};
+use crate::inference::{Delta, EngineError, Event, Usage};
+
+/// Token counts as OpenAI's API writes them.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct Counts {
+    #[serde(default)]
+    pub prompt_tokens: u64,
+    #[serde(default)]
+    pub completion_tokens: u64,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Counts>,
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+}
+
+/// A choice of a chunk, or of a whole answer: the one has a delta, the other a message.
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u32,
+    #[serde(default, alias = "message")]
+    delta: Piece,
+    #[serde(default)]
+    logprobs: Option<Value>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Piece {
+    #[serde(default, rename = "role")]
+    _role: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    content: Option<Text>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// Content is text; anything else is dropped, as there is no place for it in an answer.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Text(String),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Choice {
+    fn into_events(mut self, events: &mut VecDeque<Event>) {
+        let content = match self.delta.content.take() {
+            Some(Text::Text(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        };
+        let mut rest = self.delta.rest;
+        rest.retain(|_, value| !value.is_null());
+        if content.is_some() || self.logprobs.is_some() || !rest.is_empty() {
+            events.push_back(Event::Delta(Delta { choice: self.index, content, logprobs: self.logprobs, rest }));
+        }
+        if let Some(reason) = self.finish_reason {
+            events.push_back(Event::Finish { choice: self.index, reason });
+        }
+    }
+}
+
+/// Why a text is not understood, without a word of it.
+pub fn not_understood(error: &serde_json::Error) -> EngineError {
+    let kind = if error.is_data() { "has other fields or types" } else { "is not JSON" };
+    failed(format!("the engine's answer {kind} (line {}, column {})", error.line(), error.column()))
+}
+
+/// The events of an answer in one piece.
+pub fn whole(text: &[u8]) -> Result<VecDeque<Event>, EngineError> {
+    let answer: Chunk = serde_json::from_slice(text).map_err(|e| not_understood(&e))?;
+    if answer.error.is_some() {
+        return Err(failed("the engine stopped with an error"));
+    }
+    let mut events = VecDeque::with_capacity(answer.choices.len() * 2 + 1);
+    answer.choices.into_iter().for_each(|choice| choice.into_events(&mut events));
+    let Counts { prompt_tokens, completion_tokens } = answer.usage.unwrap_or_default();
+    events.push_back(Event::Usage(Usage { prompt_tokens, completion_tokens }));
+    Ok(events)
+}
+
+/// Where a stream stands.
+pub struct Reading {
+    connection: Option<Busy>,
+    body: Incoming,
+    buffer: BytesMut,
+    ready: VecDeque<Event>,
+    usage: Usage,
+    finished: bool,
+}
+
+impl Reading {
+    /// The events in an engine's stream. One that ends without saying so is a failure.
+    pub fn new(connection: Busy, body: Incoming) -> Self {
+        let (buffer, ready) = (BytesMut::new(), VecDeque::new());
+        Self { connection: Some(connection), body, buffer, ready, usage: Usage::default(), finished: false }
+    }
+
+    /// Reads the lines that are there.
+    fn lines(&mut self) -> Result<(), EngineError> {
+        while let Some(end) = memchr(&self.buffer) {
+            if !self.finished {
+                line(self.buffer.get(..end).unwrap_or_default(), &mut self.ready, &mut self.usage, &mut self.finished)?;
+            }
+            self.buffer.advance(end + 1);
+        }
+        if self.buffer.len() > ANSWER_BYTES_MAX {
+            return Err(failed("an event of the engine is too long"));
+        }
+        Ok(())
+    }
+
+    /// The engine has said that it is through: its last bytes are awaited for a moment, so that the connection can be kept.
+    fn finish(&mut self, context: &mut Context<'_>) {
+        let Some(mut connection) = self.connection.take() else { return };
+        if let Poll::Ready(None) = connection.poll_data(&mut self.body, context) {
+            connection.give_back();
+        }
+    }
+}
+
+fn memchr(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'\n')
+}
+
+fn line(line: &[u8], ready: &mut VecDeque<Event>, usage: &mut Usage, finished: &mut bool) -> Result<(), EngineError> {
+    let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Ok(()) };
+    if data == b"[DONE]" {
+        ready.push_back(Event::Usage(*usage));
+        *finished = true;
+        return Ok(());
+    }
+    let chunk: Chunk = serde_json::from_slice(data).map_err(|e| not_understood(&e))?;
+    if chunk.error.is_some() {
+        return Err(failed("the engine stopped with an error"));
+    }
+    if let Some(Counts { prompt_tokens, completion_tokens }) = chunk.usage {
+        *usage = Usage { prompt_tokens, completion_tokens };
+    }
+    chunk.choices.into_iter().for_each(|choice| choice.into_events(ready));
+    Ok(())
+}
+
+impl Stream for Reading {
+    type Item = Result<Event, EngineError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if this.finished {
+                this.finish(context);
+                return Poll::Ready(None);
+            }
+            let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
+            let ended = match connection.poll_data(&mut this.body, context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(data))) => {
+                    this.buffer.extend_from_slice(&data);
+                    this.lines().err()
+                }
+                Poll::Ready(Some(Err(error))) => Some(failed(chain(&error))),
+                Poll::Ready(None) => Some(failed("the engine's answer broke off")),
+            };
+            if let Some(error) = ended {
+                this.connection = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}
