@@ -23,8 +23,6 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::Limits;
@@ -110,40 +108,38 @@ pub async fn accept(
     shutdown: &mut Shutdown,
     mut serve: impl FnMut(std::net::TcpStream, Result<Place, Refusal>),
 ) -> io::Result<()> {
-    // Not the runtime's own listener: a connection is registered where it is served, and nowhere else.
-    let listener = AsyncFd::register_with_interest(listener.into_std()?, Interest::READABLE)?;
     loop {
-        let mut ready = tokio::select! {
-            ready = listener.readable() => ready?,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = shutdown.wait() => break,
         };
-        match ready.try_io(|listener| listener.get_ref().accept()) {
-            Ok(Ok((stream, peer))) => admit(stream, peer.ip(), gate, &mut serve),
+        match accepted {
+            Ok((stream, peer)) => admit(stream.into_std(), peer.ip(), gate, &mut serve),
             // The client has gone again.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Ok(Err(error)) => {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted");
                 gate.make_free();
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(_would_block) => {}
         }
     }
     gate.drain();
     // Whoever has connected already is served: closing the listener would take these connections back.
-    while let Ok((stream, peer)) = listener.get_ref().accept() {
-        admit(stream, peer.ip(), gate, &mut serve);
+    let listener = listener.into_std()?;
+    while let Ok((stream, peer)) = listener.accept() {
+        admit(stream.set_nonblocking(true).map(|()| stream), peer.ip(), gate, &mut serve);
     }
     Ok(())
 }
 
 fn admit(
-    stream: std::net::TcpStream,
+    stream: io::Result<std::net::TcpStream>,
     peer: IpAddr,
     gate: &Arc<Gate>,
     serve: &mut impl FnMut(std::net::TcpStream, Result<Place, Refusal>),
 ) {
-    if stream.set_nonblocking(true).is_ok() {
+    if let Ok(stream) = stream {
         serve(stream, gate.enter(peer));
     }
 }

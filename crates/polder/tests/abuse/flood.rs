@@ -189,7 +189,9 @@ fn good_requests_are_answered_in_the_middle_of_a_flood() {
     let said = std::io::BufReader::new(second.stdout.take().unwrap());
     let runtime = runtime();
     let open = flood(&runtime, address, 1);
-    let ready = said.lines().map_while(Result::ok).find(|line| line.contains("open ["));
+    // Kept to the end: the other process writes to it once more.
+    let mut said = said.lines().map_while(Result::ok);
+    let ready = said.find(|line| line.contains("open ["));
     assert!(ready.is_some(), "the second client ended");
     let begun = Instant::now();
     while !open.complete() {
@@ -221,7 +223,11 @@ fn good_requests_are_answered_in_the_middle_of_a_flood() {
     assert!(most.0 + most.1 < MEMORY_MAX, "{most:?}");
     drop(second.stdin.take());
     let ended = process::wait(&mut second, Duration::from_secs(30));
-    assert!(ended.is_some_and(|status| status.success()), "the second client: {ended:?}");
+    assert!(
+        ended.is_some_and(|status| status.success()),
+        "the second client: {ended:?} {:?}",
+        said.collect::<Vec<_>>()
+    );
     runtime.shutdown_background();
     // Everyone who asked for an answer without end is gone, and so are their answers.
     front.engine.until("the end of every answer", |engine| engine.left(), 2 * DEAF);

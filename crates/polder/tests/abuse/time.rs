@@ -103,11 +103,7 @@ fn whoever_comes_finds_a_place() {
     let others: Vec<TcpStream> =
         (2..6).flat_map(|last| (0..20).map(move |_| last)).map(|last| from(last, &front)).collect();
     front.is_well();
-    silent.iter_mut().chain(&mut others.iter().map(|one| one.try_clone().unwrap()).collect::<Vec<_>>()).for_each(
-        |one| {
-            one.set_nonblocking(true).unwrap();
-        },
-    );
+    silent.iter().chain(&others).for_each(|one| one.set_nonblocking(true).unwrap());
     let closed = |stream: &TcpStream| matches!((&*stream).read(&mut [0]), Ok(0));
     let open = silent.iter().filter(|one| !closed(one)).count();
     assert!(open <= 30, "{open} of one address");
@@ -126,7 +122,7 @@ fn whoever_comes_finds_a_place() {
     let refused = front.endpoint.post(CHAT, &chat("quick", false));
     assert!(refused.status == 503 && refused.error().0 == "too_many_connections" || refused.status == 0, "{refused:?}");
     drop((busy, working));
-    super::super::support::until("a place", || {
+    crate::support::until("a place", || {
         Some(()).filter(|()| front.endpoint.post(CHAT, &chat("quick", false)).status == 200)
     });
     front.running.end();

@@ -67,12 +67,10 @@ impl Site {
 
     /// That a peer that means well is answered.
     async fn is_well(&self) {
-        let before = self.asked.load(Ordering::SeqCst);
         let mut stream = self.begin().await;
         stream.write_all(&frame(1, 5, 1, GET)).await.unwrap();
         let frames = frames_until(&mut stream, |frame| frame.kind == 0).await;
         assert_eq!(frames.last().unwrap().payload, b"well\n");
-        assert_eq!(self.asked.load(Ordering::SeqCst), before + 1);
     }
 }
 
@@ -173,7 +171,7 @@ async fn rapid_resets_end_the_connection() {
 async fn headers_without_end_end_the_connection() {
     let site = site().await;
     let begun = frame(1, 1, 1, GET);
-    let header = [b"\x00\x01x\x7f\x81\x07".as_slice(), &[b'y'; 262]].concat();
+    let header = [b"\x00\x01x\x7f\x87\x01".as_slice(), &[b'y'; 262]].concat();
     for (name, more) in [("empty", frame(9, 0, 1, b"")), ("large", frame(9, 0, 1, &header.repeat(50)))] {
         let (_, sent) = flooded(&site, [begun.clone(), more.repeat((64 << 20) / more.len())].concat()).await;
         assert!(sent < 32 << 20, "{name}: {sent} bytes were taken");

@@ -66,7 +66,7 @@ async fn time_limits_hold_for_each_state() {
     let gate = gate(10, 10);
     let line = Arc::clone(&gate.enter(address(1)).ok().unwrap().line);
     let now = |seconds: u64| line.since_ms() + seconds * 1000 + 1;
-    let mut due = |phase, seconds| {
+    let due = |phase, seconds| {
         line.enter(phase);
         gate.overdue(&line, now(seconds))
     };
