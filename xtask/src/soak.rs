@@ -25,20 +25,37 @@ struct Entry {
     environment: &'static [(&'static str, &'static str)],
 }
 
-const SOAKS: &[Entry] = &[Entry {
-    name: "policy",
-    summary: "ten million verdicts on random policies: bare Cedar and audit agree (POLDER_VERDICTS, POLDER_SEED)",
-    cargo_args: &[
-        "test",
-        "--release",
-        "--workspace",
-        "--lib",
-        "--",
-        "--nocapture",
-        "cedar_audit_and_memo_agree_on_random_policies",
-    ],
-    environment: &[("POLDER_VERDICTS", "10000000"), ("POLDER_SEED", "2")],
-}];
+const SOAKS: &[Entry] = &[
+    Entry {
+        name: "policy",
+        summary: "ten million verdicts on random policies: bare Cedar and audit agree (POLDER_VERDICTS, POLDER_SEED)",
+        cargo_args: &[
+            "test",
+            "--release",
+            "--workspace",
+            "--lib",
+            "--",
+            "--nocapture",
+            "cedar_audit_and_memo_agree_on_random_policies",
+        ],
+        environment: &[("POLDER_VERDICTS", "10000000"), ("POLDER_SEED", "2")],
+    },
+    Entry {
+        name: "abuse",
+        summary: "ten minutes of good requests in the middle of 12,000 hostile connections (POLDER_FLOOD_SECONDS)",
+        cargo_args: &[
+            "test",
+            "--release",
+            "--workspace",
+            "--test",
+            "real_abuse",
+            "--",
+            "--nocapture",
+            "good_requests_are_answered_in_the_middle_of_a_flood",
+        ],
+        environment: &[("POLDER_FLOOD_SECONDS", "600")],
+    },
+];
 
 /// Lists the long tests or runs one.
 pub fn task(args: &[String]) -> Result<(), Failure> {

@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::home::lifecycle::Guardrail;
 
+mod limits;
 pub mod raw;
+
+pub use limits::Limits;
 
 /// Largest request body that is read, in bytes, where the file does not say.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -68,6 +71,8 @@ pub struct Config {
     pub members: Vec<Member>,
     /// Largest request body that is read, in bytes.
     pub body_bytes_max: usize,
+    /// How connections are served.
+    pub limits: Limits,
     /// Digests of the operators' tokens.
     pub tokens: Vec<Token>,
     /// What makes this node a home.
@@ -251,6 +256,7 @@ impl Config {
             listen: raw.listen,
             peer_listen: raw.peer_listen,
             members,
+            limits: raw.serve.unwrap_or_default().check(&content)?,
             body_bytes_max: raw.body_bytes_max.unwrap_or(BODY_BYTES_MAX),
             tokens: raw.tokens,
         })

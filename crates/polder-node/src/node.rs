@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
+use hyper_util::service::TowerToHyperService;
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
 use polder_core::policy::PolicySchema;
@@ -118,31 +119,41 @@ impl Node {
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
     pub async fn serve(self: Arc<Self>, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), NodeError> {
-        let listener = serve::bind(self.config.listen, "listen").await.map_err(NodeError::System)?;
+        let limits = &self.config.limits;
+        let bind = |address, setting| serve::bind(address, setting, limits.share_port).map_err(NodeError::System);
+        let listener = bind(self.config.listen, "listen")?;
         let peers = match (self.config.peer_listen, &self.factory) {
-            (Some(address), Some(_)) => Some(serve::bind(address, "peer_listen").await.map_err(NodeError::System)?),
+            (Some(address), Some(_)) => Some(bind(address, "peer_listen")?),
             _ => None,
         };
         let socket_path = self.config.state.join("api.sock");
         let socket = serve::bind_socket(&socket_path).map_err(|e| {
             NodeError::System(format!("cannot make the node's own socket `{}`: {e}", socket_path.display()))
         })?;
+        let workers = Arc::new(
+            serve::Workers::start(limits.workers)
+                .map_err(|e| NodeError::System(format!("cannot start the threads that serve connections: {e}")))?,
+        );
         let mut tasks = tokio::task::JoinSet::new();
         if let (Some(listener), Some(factory)) = (peers, &self.factory) {
             let pins = tls::pins(&self.config.members);
             let config = tls::server_config(self.keys.key(Role::Transport)?, pins.clone())?;
             let (factory, limit) = (Arc::clone(factory), self.config.body_bytes_max);
-            tasks.spawn(server::serve(listener, config, pins, factory, limit, shutdown.clone()));
+            tasks.spawn(server::serve(listener, config, pins, factory, limit, limits.clone(), shutdown.clone()));
         }
         tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
         if let Some(home) = &self.home {
             home.look_round().await;
             tasks.spawn(look_round(Arc::clone(home), shutdown.clone()));
         }
-        tasks.spawn(serve::serve_tcp(listener, self.router(), shutdown));
+        let service = TowerToHyperService::new(self.router());
+        tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
         ready();
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|e| NodeError::System(format!("a part of the node ended: {e}")))?;
+        }
+        if let Some(workers) = Arc::into_inner(workers) {
+            workers.end().await;
         }
         // The socket's file is gone with the node; one left by a crash is replaced at the next start.
         drop(std::fs::remove_file(&socket_path));

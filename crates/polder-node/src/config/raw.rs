@@ -13,6 +13,7 @@ use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
 use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
+pub use super::limits::Serve;
 use super::{
     ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text,
 };
@@ -39,6 +40,9 @@ pub struct Config {
     /// Largest request body that is read, in bytes; 8 MiB where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes_max: Option<usize>,
+    /// How connections are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serve: Option<Serve>,
     /// Digests of the operators' tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,

@@ -29,12 +29,23 @@ pub async fn read_object(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
+    not_compressed(headers)?;
     let bytes = match Limited::new(body, limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large(limit)),
         Err(_) => return Err(malformed("the body broke off")),
     };
     parse_object(&bytes)
+}
+
+/// Bodies are read as they come: what is small on the wire must not grow large in here.
+fn not_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
+    let plain = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    let message = "compressed bodies are not read here: send the body without `Content-Encoding`";
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
 }
 
 fn parse_object(bytes: &Bytes) -> Result<Map<String, Value>, ApiError> {

@@ -27,13 +27,21 @@ use tokio_rustls::TlsAcceptor;
 use super::tls::{Pins, presented_key};
 use super::wire::{Envelope, Status, VERSION};
 use crate::clock::now_ms;
+use crate::config::Limits;
 use crate::factory::Factory;
-use crate::serve::DRAIN_MAX;
+use crate::serve::{self, Gate, Phase, Place};
 use crate::shutdown::Shutdown;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections at once; a home needs one.
 const CONNECTIONS_MAX: usize = 1024;
+/// Most requests of one connection at once, and largest list of headers, in bytes.
+const STREAMS_MAX: u32 = 1024;
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Most streams of one connection that were taken back before they were looked at (rapid reset), and that this side had to take
+/// back; whoever goes beyond either is no peer that means well, and the connection ends.
+const RESETS_WAITING_MAX: usize = 20;
+const RESETS_OWN_MAX: usize = 256;
 
 /// Who is on the other end of the channel.
 #[derive(Clone)]
@@ -46,74 +54,91 @@ pub async fn serve(
     pins: Pins,
     factory: Arc<Factory>,
     body_bytes_max: usize,
-    mut shutdown: Shutdown,
+    limits: Limits,
+    shutdown: Shutdown,
 ) {
-    let acceptor = TlsAcceptor::from(config);
-    let pins = Arc::new(pins);
-    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     let router = Router::new()
         .route("/peer/v1/status", get(status))
         .route("/peer/v1/run", post(run))
         .route("/peer/v1/executions/{decision}", get(execution))
         .layer(DefaultBodyLimit::max(body_bytes_max.saturating_mul(2)))
         .with_state(factory);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.wait() => break,
-        };
-        let (Ok((tcp, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
-            // Out of descriptors or of places: pause rather than spin.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
+    serve_router(listener, config, pins, router, limits, shutdown).await;
+}
+
+/// Serves these routes to whoever holds a pinned key, until shutdown.
+async fn serve_router(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    pins: Pins,
+    router: Router,
+    limits: Limits,
+    mut shutdown: Shutdown,
+) {
+    let acceptor = TlsAcceptor::from(config);
+    let pins = Arc::new(pins);
+    let gate = Gate::open(&limits, CONNECTIONS_MAX);
+    let signal = shutdown.clone();
+    let accepted = serve::accept(listener, &gate, &mut shutdown, |stream, place| {
+        // Without a place there is nothing to say before the handshake.
+        let Ok(place) = place else { return };
         let (acceptor, pins, router) = (acceptor.clone(), Arc::clone(&pins), router.clone());
-        let shutdown = shutdown.clone();
+        let signal = signal.clone();
         tokio::spawn(async move {
-            if let Err(reason) = connection(tcp, acceptor, &pins, router, shutdown).await {
+            if let Err(reason) = connection(stream, place, acceptor, &pins, router, signal).await {
                 tracing::debug!(reason, "a peer's connection ended");
             }
-            drop(place);
         });
+    });
+    if let Err(error) = accepted.await {
+        tracing::error!(%error, "no peer's connection can be accepted any more");
     }
-    drop(listener);
-    // Every place that comes back is a connection that has ended: answers under way are written to their end.
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    drop(tokio::time::timeout(DRAIN_MAX, places.acquire_many(all)).await);
+    serve::drain(&gate, limits.drain).await;
 }
 
 async fn connection(
-    tcp: TcpStream,
+    tcp: std::net::TcpStream,
+    place: Place,
     acceptor: TlsAcceptor,
     pins: &Pins,
     router: Router,
     mut shutdown: Shutdown,
 ) -> Result<(), String> {
-    tcp.set_nodelay(true).map_err(|e| e.to_string())?;
+    let tcp = TcpStream::from_std(tcp).map_err(|e| e.to_string())?;
     let handshake = tokio::select! {
         handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => handshake,
         () = shutdown.wait() => return Err("the node stops".to_owned()),
+        _ = place.line.until_ordered() => return Err("it gave way before its handshake".to_owned()),
     };
     let stream = handshake.map_err(|_| "no handshake in time")?.map_err(|e| e.to_string())?;
     let key = presented_key(stream.get_ref().1.peer_certificates()).ok_or("no key presented")?;
     let speaker = Speaker(pins.get(&key).ok_or("a key that is not pinned")?.clone());
+    // Whoever holds a pinned key gives way to nobody.
+    place.line.enter(Phase::Busy);
     let service = TowerToHyperService::new(router.layer(Extension(speaker)));
     let mut server = auto::Builder::new(TokioExecutor::new()).http2_only();
     server
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(Duration::from_secs(20)))
-        .max_concurrent_streams(1024);
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_WAITING_MAX)
+        .max_local_error_reset_streams(RESETS_OWN_MAX);
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.wait() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let mut ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = shutdown.wait() => None,
     };
-    ended.map_err(|e| e.to_string())
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = place.line.until_ordered() => None,
+        };
+    }
+    ended.unwrap_or(Ok(())).map_err(|e| e.to_string())
 }
 
 async fn status(State(factory): State<Arc<Factory>>) -> Response {
@@ -145,3 +170,6 @@ async fn execution(
 ) -> Response {
     Json(factory.execution(&home, &decision).await).into_response()
 }
+
+#[cfg(test)]
+mod tests;

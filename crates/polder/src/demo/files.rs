@@ -146,6 +146,11 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(of_file(path))
 }
 
+/// Many nodes on one machine: a thread each, and an end that a person waits for.
+fn serve() -> raw::Serve {
+    raw::Serve { workers: Some(1), drain_s: Some(8), ..raw::Serve::default() }
+}
+
 fn write_config(dir: &Path, config: &raw::Config) -> Result<(), Failure> {
     let text = toml::to_string(config).map_err(|e| Failure::new(e.to_string()))?;
     let path = config_path(dir, &config.node);
@@ -170,6 +175,7 @@ fn write_factory(
         peer_listen: Some(peer_listen),
         members: Some("../../members.json".into()),
         body_bytes_max: None,
+        serve: Some(serve()),
         tokens: Vec::new(),
         home: None,
         factory: Some(raw::Factory {
@@ -216,6 +222,7 @@ fn write_home(
         peer_listen: None,
         members: Some("../../members.json".into()),
         body_bytes_max: None,
+        serve: Some(serve()),
         tokens: Vec::new(),
         home: Some(raw::Home {
             tenant: tenant.id.clone(),

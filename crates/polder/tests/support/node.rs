@@ -55,6 +55,13 @@ impl Running {
         self.child.as_ref().unwrap().id()
     }
 
+    /// Waits until it has ended, told to by someone else; it must have gone well.
+    pub fn end_of_itself(mut self) {
+        let mut child = self.child.take().unwrap();
+        let status = process::wait(&mut child, END_MAX);
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "the node's end");
+    }
+
     /// Ends it, which must go well.
     pub fn end(mut self) {
         let mut child = self.child.take().unwrap();

@@ -56,11 +56,14 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
         write_private(&key_path, new_key("local")?.as_bytes()).map_err(of_file(&key_path))?;
     }
     let key = std::fs::read_to_string(&key_path).map_err(of_file(&key_path))?.trim().to_owned();
+    let before = of_last_start(&path);
     let key_file = match key_file {
         Some(path) => Some(std::fs::canonicalize(path).map_err(of_file(path))?),
-        None => kept_key_file(&path),
+        // Leaving the option out does not lose it.
+        None => before.as_ref().and_then(|before| before.factory.as_ref()?.upstream.as_ref()?.key_file.clone()),
     };
-    let config = node_file(url, listen, key_file, &key)?;
+    let mut config = node_file(url, listen, key_file, &key)?;
+    config.serve = before.and_then(|before| before.serve);
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
     Ok(SetUp { config: path, key })
@@ -78,10 +81,9 @@ fn refuse_while_running(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The engine's key file of the node's last start, so that leaving the option out does not lose it.
-fn kept_key_file(path: &Path) -> Option<PathBuf> {
-    let config: raw::Config = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    config.factory?.upstream?.key_file
+/// The node's file of its last start, whose `[serve]` table and engine's key file stay as they are.
+fn of_last_start(path: &Path) -> Option<raw::Config> {
+    toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
 fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str) -> Result<raw::Config, Failure> {
@@ -121,6 +123,7 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
         peer_listen: None,
         members: None,
         body_bytes_max: None,
+        serve: None,
         tokens: Vec::new(),
         home: Some(home),
         factory: Some(factory),
