@@ -15,7 +15,6 @@ use polder_core::canonical::Digest;
 use polder_core::facts::{Passport, Profile, TrustedIssuer, believe};
 use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::{NodeCard, Role};
-use polder_core::labels::Action;
 use polder_core::placement::{self, NO_CAPACITY};
 use polder_core::policy::{Cause, Column, LayerKind, PolicySchema, Usage};
 use polder_core::receipt::Half;
@@ -136,7 +135,8 @@ impl Factory {
         let terms = self.terms.read().unwrap_or_else(PoisonError::into_inner);
         let offer = |info: crate::inference::ModelInfo| {
             let model = ModelId::parse(&info.id).ok()?;
-            Some(Offer { model, context_tokens: info.context_tokens, chat: info.chat, embed: info.embed })
+            let crate::inference::ModelInfo { context_tokens, chat, embed, rerank, image, .. } = info;
+            Some(Offer { model, context_tokens, chat, embed, rerank, image })
         };
         Status {
             version: VERSION,
@@ -191,13 +191,10 @@ impl Factory {
             return Err(refused("ticket", "the ticket names another channel, tenant or request".to_owned()));
         }
         let work: Work = serde_json::from_str(envelope.work.get()).map_err(|e| refused("ticket", e.to_string()))?;
-        let (action, model) = match &work {
-            Work::Chat(request) => (Action::Infer, &request.model),
-            Work::Embed(request) => (Action::Embed, &request.model),
-        };
+        let (action, model) = work.asks();
         let within = match &work {
             Work::Chat(request) => request.max_tokens.unwrap_or(u32::MAX) <= ticket.tokens_max,
-            Work::Embed(_) => true,
+            Work::Embed(_) | Work::Rerank(_) | Work::Image(_) => true,
         };
         let named = ticket.request.model.as_ref().map(ModelId::as_str);
         if ticket.request.action != action || named != Some(model) || !within {
@@ -266,6 +263,8 @@ impl Run {
         let outcome = match work {
             Work::Chat(request) => self.chat(request).await,
             Work::Embed(request) => self.embed(request).await,
+            Work::Rerank(request) => self.rerank(request).await,
+            Work::Image(request) => self.image(request).await,
         };
         drop(place);
         self.record(outcome).await;
@@ -308,12 +307,44 @@ impl Run {
         match factory.engine.embed(request).await {
             Ok(embeddings) => {
                 self.prompt = embeddings.prompt_tokens;
-                match self.frames.send(Frame::Embeddings(embeddings)).await {
-                    Ok(()) => ExecutionOutcome::Completed,
-                    Err(_) => ExecutionOutcome::Cancelled,
-                }
+                self.whole(Frame::Embeddings(embeddings)).await
             }
             Err(error) => self.failed(error).await,
+        }
+    }
+
+    async fn rerank(&mut self, request: crate::inference::RerankRequest) -> ExecutionOutcome {
+        let factory = Arc::clone(&self.factory);
+        match factory.engine.rerank(request).await {
+            Ok(ranking) => {
+                self.prompt = ranking.prompt_tokens;
+                self.whole(Frame::Ranking(ranking)).await
+            }
+            Err(error) => self.failed(error).await,
+        }
+    }
+
+    /// Pictures take long: nobody waiting for them any more ends the work.
+    async fn image(&mut self, request: crate::inference::ImageRequest) -> ExecutionOutcome {
+        let factory = Arc::clone(&self.factory);
+        let made = tokio::select! {
+            made = factory.engine.image(request) => made,
+            () = self.frames.closed() => return ExecutionOutcome::Cancelled,
+        };
+        match made {
+            Ok(images) => {
+                (self.prompt, self.generated) = (images.usage.prompt_tokens, images.usage.completion_tokens);
+                self.whole(Frame::Images(images)).await
+            }
+            Err(error) => self.failed(error).await,
+        }
+    }
+
+    /// Sends an answer that is one frame.
+    async fn whole(&self, frame: Frame) -> ExecutionOutcome {
+        match self.frames.send(frame).await {
+            Ok(()) => ExecutionOutcome::Completed,
+            Err(_) => ExecutionOutcome::Cancelled,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Requests are written anew from typed values, and so are answers: no header and no byte of framing passes through. The key goes
 //! to the configured origin and nowhere else; redirects are not followed. Starting or stopping the engine is absent.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,10 +21,13 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::config::UpstreamConfig;
+use crate::config::raw::{Offered, UpstreamModel};
 use crate::inference::{
-    ChatRequest, Delta, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, Event, EventStream, ModelInfo,
-    Usage,
+    ChatRequest, Delta, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, Event, EventStream, ImageRequest,
+    Images, ModelInfo, Ranking, RerankRequest, Usage,
 };
+
+mod whole;
 
 /// How often the engine is asked what it serves.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -40,6 +44,7 @@ pub struct Upstream {
     client: HttpClient,
     base: String,
     key: Option<String>,
+    models: BTreeMap<String, UpstreamModel>,
     served: Arc<RwLock<Served>>,
 }
 
@@ -74,7 +79,13 @@ impl Upstream {
         }
         let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        let upstream = Arc::new(Self { client, base, key: config.key.clone(), served: Arc::default() });
+        let upstream = Arc::new(Self {
+            client,
+            base,
+            key: config.key.clone(),
+            models: config.models.clone(),
+            served: Arc::default(),
+        });
         upstream.look().await;
         for (_, error) in upstream.failures() {
             tracing::warn!(%error, "the engine cannot be used yet; it is asked again every few seconds");
@@ -119,14 +130,31 @@ impl Upstream {
             other => other,
         })?;
         let list: List = read_json(response).await?;
-        let info = |model: Model| ModelInfo {
-            id: model.id,
-            digest: String::new(),
-            context_tokens: model.max_model_len.unwrap_or(0),
-            chat: true,
-            embed: true,
+        let info = |model: Model| {
+            let offers = |what: Offered| self.offers(&model.id, what);
+            ModelInfo {
+                chat: offers(Offered::Chat),
+                embed: offers(Offered::Embed),
+                rerank: offers(Offered::Rerank),
+                image: offers(Offered::Image),
+                digest: String::new(),
+                context_tokens: model.max_model_len.unwrap_or(0),
+                id: model.id,
+            }
         };
         Ok(list.data.into_iter().map(info).collect())
+    }
+
+    /// Whether the configuration lets it do this with a model: chat and embeddings, unless it says otherwise.
+    fn offers(&self, model: &str, what: Offered) -> bool {
+        let said = self.models.get(model).and_then(|model| model.offers.as_ref());
+        said.map_or(matches!(what, Offered::Chat | Offered::Embed), |offers| offers.contains(&what))
+    }
+
+    /// The same as an error: a home that asks all the same looks for another factory.
+    fn must_offer(&self, model: &str, what: Offered) -> Result<(), EngineError> {
+        let unknown = || EngineError::UnknownModel { model: model.to_owned() };
+        if self.offers(model, what) { Ok(()) } else { Err(unknown()) }
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>, EngineError> {
@@ -210,6 +238,7 @@ impl Engine for Upstream {
                 index: usize,
                 embedding: Vec<f32>,
             }
+            self.must_offer(&request.model, Offered::Embed)?;
             let mut body = json!({"model": request.model, "input": request.inputs, "encoding_format": "float"});
             if let Some(dimensions) = request.dimensions {
                 body["dimensions"] = dimensions.into();
@@ -223,6 +252,22 @@ impl Engine for Upstream {
                 vectors: answer.data.into_iter().map(|item| item.embedding).collect(),
                 prompt_tokens: answer.usage.map_or(0, |usage| usage.prompt_tokens),
             })
+        })
+    }
+
+    fn rerank(&self, request: RerankRequest) -> EngineFuture<'_, Ranking> {
+        Box::pin(async move {
+            self.must_offer(&request.model, Offered::Rerank)?;
+            let answer = read_json(self.post("/rerank", &whole::rerank_body(&request)).await?).await?;
+            whole::ranking(answer, &request)
+        })
+    }
+
+    fn image(&self, request: ImageRequest) -> EngineFuture<'_, Images> {
+        Box::pin(async move {
+            self.must_offer(&request.model, Offered::Image)?;
+            let body = whole::image_body(&request)?;
+            whole::images(read_json(self.post("/images/generations", &body).await?).await?)
         })
     }
 }

@@ -183,10 +183,7 @@ impl Home {
         work: &Work,
         tokens_max: u32,
     ) -> Result<Placed, HomeError> {
-        let (action, model) = match work {
-            Work::Chat(request) => (Action::Infer, &request.model),
-            Work::Embed(request) => (Action::Embed, &request.model),
-        };
+        let (action, model) = work.asks();
         let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
         let request =
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };

@@ -7,13 +7,16 @@ use polder_core::canonical::{Digest, bytes_as_hex};
 use polder_core::facts::Passport;
 use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::Signed;
+use polder_core::labels::Action;
 use polder_core::policy::Cause;
 use polder_core::receipt::Half;
 use polder_core::ticket::{Capability, Ticket};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::inference::{ChatRequest, EmbedRequest, Embeddings, EngineError, Event};
+use crate::inference::{
+    ChatRequest, EmbedRequest, Embeddings, EngineError, Event, ImageRequest, Images, Ranking, RerankRequest,
+};
 
 /// The version of these messages.
 pub const VERSION: u32 = 1;
@@ -61,6 +64,12 @@ pub struct Offer {
     pub chat: bool,
     /// Whether it makes vectors.
     pub embed: bool,
+    /// Whether it orders texts by a query.
+    #[serde(default)]
+    pub rerank: bool,
+    /// Whether it makes pictures.
+    #[serde(default)]
+    pub image: bool,
 }
 
 /// Work for a factory: `POST /peer/v1/run`.
@@ -87,6 +96,23 @@ pub enum Work {
     Chat(ChatRequest),
     /// Turn texts into vectors.
     Embed(EmbedRequest),
+    /// Order texts by a query.
+    Rerank(RerankRequest),
+    /// Make pictures.
+    Image(ImageRequest),
+}
+
+impl Work {
+    /// What the policies are asked about it, and the model it names. Ordering texts is making vectors of them, as far as a
+    /// policy is concerned: it reads the same texts, and a rule about one holds for both.
+    pub fn asks(&self) -> (Action, &str) {
+        match self {
+            Self::Chat(request) => (Action::Infer, &request.model),
+            Self::Embed(request) => (Action::Embed, &request.model),
+            Self::Rerank(request) => (Action::Embed, &request.model),
+            Self::Image(request) => (Action::GenerateImage, &request.model),
+        }
+    }
 }
 
 /// One line of what comes back. The first says whether the work runs; the last is the receipt.
@@ -101,6 +127,10 @@ pub enum Frame {
     Event(Event),
     /// All the vectors.
     Embeddings(Embeddings),
+    /// The texts in their order.
+    Ranking(Ranking),
+    /// All the pictures.
+    Images(Images),
     /// The execution's half of the receipt, once the factory's log covers it.
     Receipt(Box<Half>),
 }

@@ -1,6 +1,6 @@
 //! The files of a node in front of an engine that already runs: made once, the owner's to edit afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -58,9 +58,11 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
     let key = std::fs::read_to_string(&key_path).map_err(of_file(&key_path))?.trim().to_owned();
     let key_file = match key_file {
         Some(path) => Some(std::fs::canonicalize(path).map_err(of_file(path))?),
-        None => kept_key_file(&path),
+        None => kept(&path).and_then(|upstream| upstream.key_file),
     };
-    let config = node_file(url, listen, key_file, &key)?;
+    let models = kept(&path).map_or_else(BTreeMap::new, |upstream| upstream.models);
+    let upstream = raw::Upstream { url: url.to_owned(), key_file, models };
+    let config = node_file(upstream, listen, &key)?;
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
     Ok(SetUp { config: path, key })
@@ -78,13 +80,14 @@ fn refuse_while_running(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The engine's key file of the node's last start, so that leaving the option out does not lose it.
-fn kept_key_file(path: &Path) -> Option<PathBuf> {
+/// What the node's file said of the engine at its last start: leaving an option out does not lose the key file, and what
+/// the owner wrote of the engine's models stays.
+fn kept(path: &Path) -> Option<raw::Upstream> {
     let config: raw::Config = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    config.factory?.upstream?.key_file
+    config.factory?.upstream
 }
 
-fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str) -> Result<raw::Config, Failure> {
+fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<raw::Config, Failure> {
     let id = |e: polder_core::ids::IdError| Failure::new(e.to_string());
     let project = ProjectId::parse("default").map_err(id)?;
     let home = raw::Home {
@@ -111,8 +114,8 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
         price_microeur_per_mtok: 0,
         places: 64,
         queue: None,
-        models: std::collections::BTreeMap::new(),
-        upstream: Some(raw::Upstream { url: url.to_owned(), key_file }),
+        models: BTreeMap::new(),
+        upstream: Some(upstream),
     };
     Ok(raw::Config {
         node: NodeId::parse("local").map_err(id)?,
