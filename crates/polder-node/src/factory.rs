@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::now_ms;
 use crate::config::{ConfigError, FactoryConfig, Member};
-use crate::inference::{Engine, EngineError, Event};
+use crate::inference::{Engine, EngineError, EngineFuture, Event};
 use crate::log::Log;
 use crate::peers::wire::{Envelope, Frame, Offer, Status, VERSION, Work};
 use crate::policies::{self, InForce};
@@ -304,39 +304,45 @@ impl Run {
 
     async fn embed(&mut self, request: crate::inference::EmbedRequest) -> ExecutionOutcome {
         let factory = Arc::clone(&self.factory);
-        match factory.engine.embed(request).await {
+        match self.unless_left(factory.engine.embed(request)).await {
             Ok(embeddings) => {
                 self.prompt = embeddings.prompt_tokens;
                 self.whole(Frame::Embeddings(embeddings)).await
             }
-            Err(error) => self.failed(error).await,
+            Err(outcome) => outcome,
         }
     }
 
     async fn rerank(&mut self, request: crate::inference::RerankRequest) -> ExecutionOutcome {
         let factory = Arc::clone(&self.factory);
-        match factory.engine.rerank(request).await {
+        match self.unless_left(factory.engine.rerank(request)).await {
             Ok(ranking) => {
                 self.prompt = ranking.prompt_tokens;
                 self.whole(Frame::Ranking(ranking)).await
             }
-            Err(error) => self.failed(error).await,
+            Err(outcome) => outcome,
         }
     }
 
-    /// Pictures take long: nobody waiting for them any more ends the work.
     async fn image(&mut self, request: crate::inference::ImageRequest) -> ExecutionOutcome {
         let factory = Arc::clone(&self.factory);
-        let made = tokio::select! {
-            made = factory.engine.image(request) => made,
-            () = self.frames.closed() => return ExecutionOutcome::Cancelled,
-        };
-        match made {
+        match self.unless_left(factory.engine.image(request)).await {
             Ok(images) => {
                 (self.prompt, self.generated) = (images.usage.prompt_tokens, images.usage.completion_tokens);
                 self.whole(Frame::Images(images)).await
             }
-            Err(error) => self.failed(error).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// What an engine answers in one piece, unless whoever asked has left: then the work is dropped.
+    async fn unless_left<T>(&self, work: EngineFuture<'_, T>) -> Result<T, ExecutionOutcome> {
+        tokio::select! {
+            answered = work => match answered {
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(self.failed(error).await),
+            },
+            () = self.frames.closed() => Err(ExecutionOutcome::Cancelled),
         }
     }
 
