@@ -1,76 +1,49 @@
 // What the official OpenAI SDK for Node sees at a Polder endpoint.
 //
-// Only OPENAI_BASE_URL and OPENAI_API_KEY are set; the SDK is unmodified. Prints `ok NAME` for each check and
-// ends with an error at the first that fails. POLDER_TEST_NODE_DIR names the folder whose node_modules holds
-// the SDK; without it the folder of this file is used.
+// Only OPENAI_BASE_URL and OPENAI_API_KEY are set; the SDK is unmodified. README.md beside this folder says how checks are told.
 //
 //     node check.mjs basics     everything that an application does every day
+//     node check.mjs more       what only some engines can do
 //     node check.mjs refusal    the key's owner has no admissible factory: a refusal, and no retry
+//     node check.mjs pictures   an endpoint in front of an engine that makes pictures
 
-import http from "node:http";
-import { createRequire } from "node:module";
-import path from "node:path";
-import { pathToFileURL } from "node:url";
+import { collect, counting, load, ok, raises, run } from "./report.mjs";
 
-const folder = process.env.POLDER_TEST_NODE_DIR ?? import.meta.dirname;
-const resolve = createRequire(path.join(folder, "package.json")).resolve;
-const { default: OpenAI } = await import(pathToFileURL(resolve("openai")));
+const { default: OpenAI } = await load("openai");
 
 const ASK = [{ role: "user", content: "What is Polder?" }];
 const TEXT = "A request runs only where both sides allow it.";
 
-function fail(message) {
-  console.error(`FAILED ${message}`);
-  process.exit(1);
-}
-
-// Prints that a check holds, or ends the run.
-function ok(name, condition, seen) {
-  if (!condition) fail(`${name}: ${JSON.stringify(seen)}`);
-  console.log(`ok ${name}`);
-}
-
-// The error of the given kind that a call raises.
-async function raises(kind, call) {
-  let seen;
-  try {
-    seen = await call();
-  } catch (error) {
-    if (error instanceof kind) return error;
-    fail(`expected ${kind.name}, got ${error.constructor.name}: ${error.message}`);
-  }
-  fail(`expected ${kind.name}, got an answer: ${JSON.stringify(seen)}`);
-}
-
-async function collect(stream) {
-  const chunks = [];
-  for await (const chunk of stream) chunks.push(chunk);
-  return chunks;
-}
-
 const unit = (vector) => Math.abs(Math.hypot(...vector) - 1) < 1e-3;
 const close = (a, b) => a.length === b.length && a.length > 0 && a.every((x, i) => Math.abs(x - b[i]) < 1e-6);
+
+// The first model that the endpoint lists.
+const firstModel = async (client) => (await collect(client.models.list()))[0].id;
 
 async function models(client) {
   const listed = await collect(client.models.list());
   ok("models.list", listed.length > 0 && listed.every((model) => model.object === "model"), listed);
   const model = listed[0].id;
   ok("models.retrieve", (await client.models.retrieve(model)).id === model);
-  return model;
 }
 
-async function chat(client, model) {
-  const answer = await client.chat.completions.create({ model, messages: ASK, max_tokens: 32, temperature: 0 });
+// The answer that the others are compared with.
+const wholeAnswer = (client, model) =>
+  client.chat.completions.create({ model, messages: ASK, max_tokens: 32, temperature: 0 });
+
+async function chat(client) {
+  const answer = await wholeAnswer(client, await firstModel(client));
   const [choice] = answer.choices;
   ok("chat", choice.message.role === "assistant" && choice.message.content.length > 0, answer);
   ok("chat.finish_reason", ["stop", "length"].includes(choice.finish_reason), choice);
   const { prompt_tokens, completion_tokens, total_tokens } = answer.usage;
   const counted = prompt_tokens > 0 && completion_tokens > 0;
   ok("chat.usage", counted && total_tokens === prompt_tokens + completion_tokens, answer.usage);
-  return choice.message.content;
 }
 
-async function stream(client, model, whole) {
+async function stream(client) {
+  const model = await firstModel(client);
+  const whole = (await wholeAnswer(client, model)).choices[0].message.content;
   const asked = { model, messages: ASK, max_tokens: 32, temperature: 0, stream: true };
   let chunks = await collect(await client.chat.completions.create(asked));
   const text = chunks.map((chunk) => chunk.choices[0].delta.content ?? "").join("");
@@ -84,7 +57,9 @@ async function stream(client, model, whole) {
   ok("stream.usage_last", last.choices.length === 0 && last.usage.completion_tokens > 0, last);
 }
 
-async function limits(client, model, whole) {
+async function limits(client) {
+  const model = await firstModel(client);
+  const whole = (await wholeAnswer(client, model)).choices[0].message.content;
   const create = (more) => client.chat.completions.create({ model, messages: ASK, temperature: 0, ...more });
   let short = await create({ max_tokens: 1 });
   ok("max_tokens", short.choices[0].finish_reason === "length" && short.usage.completion_tokens === 1, short);
@@ -101,7 +76,8 @@ async function limits(client, model, whole) {
   ok("seed", twice[0] === twice[1], twice);
 }
 
-async function embeddings(client, model) {
+async function embeddings(client) {
+  const model = await firstModel(client);
   const embed = (input, more) => client.embeddings.create({ model, input, ...more });
   const first = await embed(TEXT);
   const vector = first.data[0].embedding;
@@ -122,22 +98,24 @@ async function embeddings(client, model) {
   ok("embeddings.token_lists", batches.data.length === 2 && close(batches.data[0].embedding, tokens.data[0].embedding));
 }
 
-async function errors(client, model) {
+async function errors(client) {
+  const model = await firstModel(client);
   const stranger = client.withOptions({ apiKey: "not-a-key" });
-  let error = await raises(OpenAI.AuthenticationError, () => stranger.models.list());
+  let error = await raises("error.key", OpenAI.AuthenticationError, () => stranger.models.list());
   ok("error.key", error.status === 401 && error.code != null, error);
   const ask = (more) => client.chat.completions.create({ model, messages: ASK, ...more });
-  error = await raises(OpenAI.NotFoundError, () => ask({ model: "no-such-model" }));
+  error = await raises("error.model", OpenAI.NotFoundError, () => ask({ model: "no-such-model" }));
   ok("error.model", error.status === 404 && error.code === "model_not_found", error);
-  error = await raises(OpenAI.NotFoundError, () => client.models.retrieve("no-such-model"));
+  error = await raises("error.model_retrieve", OpenAI.NotFoundError, () => client.models.retrieve("no-such-model"));
   ok("error.model_retrieve", error.status === 404, error);
-  error = await raises(OpenAI.BadRequestError, () => ask({ temperature: "warm" }));
+  error = await raises("error.type", OpenAI.BadRequestError, () => ask({ temperature: "warm" }));
   ok("error.type", error.status === 400 && error.param === "temperature", error);
-  error = await raises(OpenAI.BadRequestError, () => ask({ messages: "hello" }));
+  error = await raises("error.messages", OpenAI.BadRequestError, () => ask({ messages: "hello" }));
   ok("error.messages", error.status === 400 && error.param === "messages", error);
 }
 
-async function headers(client, model) {
+async function headers(client) {
+  const model = await firstModel(client);
   const asked = { model, messages: ASK, max_tokens: 4 };
   let { data, response } = await client.chat.completions.create(asked).withResponse();
   for (const name of ["polder-decision", "polder-factory", "polder-receipt"]) {
@@ -148,30 +126,9 @@ async function headers(client, model) {
   ok("header.embeddings", Boolean(response.headers.get("polder-receipt")), [...response.headers]);
 }
 
-// Passes requests on to the endpoint and counts them, because a retry is invisible to the caller.
-async function counting(target) {
-  const address = new URL(target);
-  const counter = { count: 0 };
-  counter.server = http.createServer((request, response) => {
-    counter.count += 1;
-    const { hostname, port } = address;
-    const passed = { ...request.headers, host: address.host };
-    const options = { hostname, port, method: request.method, path: request.url, headers: passed };
-    const upstream = http.request(options, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
-    });
-    upstream.on("error", (error) => response.destroy(error));
-    request.pipe(upstream);
-  });
-  await new Promise((done) => counter.server.listen(0, "127.0.0.1", done));
-  counter.url = `http://127.0.0.1:${counter.server.address().port}${address.pathname}`;
-  return counter;
-}
-
 async function refused(client, model, name, more) {
   const asked = { model, messages: ASK, max_tokens: 8, ...more };
-  const error = await raises(OpenAI.PermissionDeniedError, () => client.chat.completions.create(asked));
+  const error = await raises(`${name}.status`, OpenAI.PermissionDeniedError, () => client.chat.completions.create(asked));
   ok(`${name}.status`, error.status === 403, error);
   ok(`${name}.code`, error.code === "policy_unsatisfiable", error);
   ok(`${name}.should_retry`, error.headers.get("x-should-retry") === "false", [...error.headers]);
@@ -182,28 +139,129 @@ async function refused(client, model, name, more) {
 }
 
 async function refusal(client) {
-  const [{ id: model }] = await collect(client.models.list());
+  const model = await firstModel(client);
   const counter = await counting(process.env.OPENAI_BASE_URL);
   const counted = client.withOptions({ baseURL: counter.url });
   await refused(counted, model, "refusal", {});
   ok("refusal.no_retry", counter.count === 1, counter.count);
   await refused(counted, model, "refusal.stream", { stream: true });
   ok("refusal.stream.no_retry", counter.count === 2, counter.count);
-  counter.server.closeAllConnections();
-  counter.server.close();
+  counter.close();
 }
 
-async function basics(client) {
-  const model = await models(client);
-  const whole = await chat(client, model);
-  await stream(client, model, whole);
-  await limits(client, model, whole);
-  await embeddings(client, model);
-  await errors(client, model);
-  await headers(client, model);
+async function rerank(client) {
+  const documents = [TEXT, "The weather is fine today.", { text: "Rules decide where a request may run." }];
+  const body = { model: await firstModel(client), query: TEXT, documents };
+  const { results } = await client.post("/rerank", { body });
+  const falling = results.every((one, place) => place === 0 || results[place - 1].relevance_score >= one.relevance_score);
+  ok("rerank", results[0].index === 0 && falling, results);
+  ok("rerank.documents", results.length === 3 && results[0].document.text === TEXT, results);
+  const best = await client.post("/rerank", { body: { ...body, top_n: 1, return_documents: false } });
+  ok("rerank.top_n", best.results.length === 1 && !("document" in best.results[0]), best);
 }
 
-const modes = { basics, refusal };
-const mode = modes[process.argv[2]];
-if (!mode) fail(`usage: check.mjs ${Object.keys(modes).join("|")}`);
-await mode(new OpenAI());
+async function noPictures(client) {
+  const call = async () => client.images.generate({ model: await firstModel(client), prompt: "A polder" });
+  const error = await raises("images.model", OpenAI.BadRequestError, call);
+  ok("images.model", error.code === "unsupported_parameter" && error.param === "model", error);
+}
+
+async function pictures(client) {
+  const model = await firstModel(client);
+  const made = await client.images.generate({ model, prompt: "A polder", n: 2, size: "64x64" });
+  const isPng = (item) => Buffer.from(item.b64_json, "base64").subarray(1, 4).toString() === "PNG";
+  ok("images", made.data.length === 2 && made.data.every(isPng), made);
+  const call = () => client.images.generate({ model, prompt: "A polder", response_format: "url" });
+  const error = await raises("images.url", OpenAI.BadRequestError, call);
+  ok("images.url", error.code === "unsupported_parameter" && error.param === "response_format", error);
+}
+
+const WEATHER = {
+  name: "weather",
+  description: "The weather in a city",
+  parameters: {
+    type: "object",
+    properties: { city: { type: "string" } },
+    required: ["city"],
+    additionalProperties: false,
+  },
+};
+
+async function tools(client) {
+  const model = await firstModel(client);
+  const offered = { tools: [{ type: "function", function: WEATHER }], tool_choice: "required" };
+  const asked = { model, messages: ASK, max_tokens: 128, temperature: 0, ...offered };
+  const [choice] = (await client.chat.completions.create(asked)).choices;
+  const called = choice.message.tool_calls[0].function;
+  ok("tools.required", called.name === "weather" && "city" in JSON.parse(called.arguments), choice);
+  ok("tools.finish_reason", choice.finish_reason === "tool_calls", choice);
+  const chunks = await collect(await client.chat.completions.create({ ...asked, stream: true }));
+  const deltas = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
+  ok("tools.stream.index", deltas.length > 0 && deltas.every((delta) => delta.index === 0), deltas);
+  const pieces = deltas.map((delta) => delta.function.arguments ?? "").join("");
+  ok("tools.stream", "city" in JSON.parse(pieces), pieces);
+}
+
+async function structured(client) {
+  const json_schema = { name: "weather", strict: true, schema: WEATHER.parameters };
+  const asked = { model: await firstModel(client), messages: ASK, max_tokens: 128, temperature: 0 };
+  const response_format = { type: "json_schema", json_schema };
+  const answer = await client.chat.completions.create({ ...asked, response_format });
+  ok("json_schema", "city" in JSON.parse(answer.choices[0].message.content), answer);
+}
+
+async function likelihoods(client) {
+  const asked = { model: await firstModel(client), messages: ASK, max_tokens: 4, temperature: 0 };
+  const answer = await client.chat.completions.create({ ...asked, logprobs: true, top_logprobs: 2 });
+  const tokens = answer.choices[0].logprobs.content;
+  ok("logprobs", tokens.length > 0 && tokens.every((one) => one.logprob <= 0 && one.top_logprobs.length === 2), answer);
+}
+
+async function several(client) {
+  const model = await firstModel(client);
+  const answer = await client.chat.completions.create({ model, messages: ASK, max_tokens: 8, n: 2 });
+  ok("n", answer.choices.map((choice) => choice.index).join() === "0,1", answer);
+}
+
+async function responses(client) {
+  const asked = { model: await firstModel(client), input: ASK[0].content, max_output_tokens: 32, temperature: 0 };
+  const answer = await client.responses.create(asked);
+  ok("responses", ["completed", "incomplete"].includes(answer.status) && answer.output_text.length > 0, answer);
+  ok("responses.retrieve", (await client.responses.retrieve(answer.id)).output_text === answer.output_text);
+  await client.responses.delete(answer.id);
+  const error = await raises("responses.delete", OpenAI.NotFoundError, () => client.responses.retrieve(answer.id));
+  ok("responses.delete", error.status === 404, error);
+}
+
+async function responsesStream(client) {
+  const asked = { model: await firstModel(client), input: ASK[0].content, max_output_tokens: 32, temperature: 0 };
+  const events = client.responses.stream(asked);
+  const kinds = (await collect(events)).map((event) => event.type);
+  const final = await events.finalResponse();
+  ok("responses.stream", kinds[0] === "response.created" && final.output_text.length > 0, kinds);
+}
+
+const modes = {
+  basics: [
+    ["models.list", models],
+    ["chat", chat],
+    ["stream", stream],
+    ["max_tokens", limits],
+    ["embeddings", embeddings],
+    ["error.key", errors],
+    ["header.polder-decision", headers],
+    ["rerank", rerank],
+    ["images.model", noPictures],
+  ],
+  more: [
+    ["tools.required", tools],
+    ["json_schema", structured],
+    ["logprobs", likelihoods],
+    ["n", several],
+    ["responses", responses],
+    ["responses.stream", responsesStream],
+  ],
+  refusal: [["refusal.status", refusal]],
+  pictures: [["images", pictures]],
+};
+await run(modes, new OpenAI());

@@ -1,43 +1,24 @@
 """What the official OpenAI SDK for Python sees at a Polder endpoint.
 
-Only OPENAI_BASE_URL and OPENAI_API_KEY are set; the SDK is unmodified. Prints `ok NAME` for each check and
-ends with an error at the first that fails.
+Only OPENAI_BASE_URL and OPENAI_API_KEY are set; the SDK is unmodified. README.md beside this folder says how checks are told.
 
     python check.py basics     everything that an application does every day
+    python check.py more       what only some engines can do
     python check.py refusal    the key's owner has no admissible factory: a refusal, and no retry
+    python check.py pictures   an endpoint in front of an engine that makes pictures
 """
 
+import base64
 import json
 import math
 import os
-import sys
-import threading
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 import openai
 
+from report import Counter, group, ok, raises, run
+
 ASK = [{"role": "user", "content": "What is Polder?"}]
 TEXT = "A request runs only where both sides allow it."
-
-
-def ok(name, condition, seen=None):
-    """Prints that a check holds, or ends the run."""
-    if not condition:
-        sys.exit(f"FAILED {name}: {seen!r}")
-    print(f"ok {name}", flush=True)
-
-
-def raises(kind, call):
-    """The error of the given kind that a call raises."""
-    try:
-        seen = call()
-    except kind as error:
-        return error
-    except openai.OpenAIError as error:
-        sys.exit(f"FAILED expected {kind.__name__}, got {type(error).__name__}: {error}")
-    sys.exit(f"FAILED expected {kind.__name__}, got an answer: {seen!r}")
 
 
 def unit(vector):
@@ -50,26 +31,39 @@ def close(a, b):
     return len(a) == len(b) > 0 and all(math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-7) for x, y in zip(a, b))
 
 
+def first_model(client):
+    """The first model that the endpoint lists."""
+    return next(iter(client.models.list())).id
+
+
+@group("models.list")
 def models(client):
     listed = list(client.models.list())
     ok("models.list", len(listed) > 0 and all(model.object == "model" for model in listed), listed)
     model = listed[0].id
     ok("models.retrieve", client.models.retrieve(model).id == model)
-    return model
 
 
-def chat(client, model):
-    answer = client.chat.completions.create(model=model, messages=ASK, max_tokens=32, temperature=0)
+def whole_answer(client, model):
+    """The answer that the others are compared with."""
+    return client.chat.completions.create(model=model, messages=ASK, max_tokens=32, temperature=0)
+
+
+@group("chat")
+def chat(client):
+    answer = whole_answer(client, first_model(client))
     choice = answer.choices[0]
     ok("chat", choice.message.role == "assistant" and len(choice.message.content) > 0, answer)
     ok("chat.finish_reason", choice.finish_reason in ("stop", "length"), choice)
     usage = answer.usage
     counted = usage.prompt_tokens > 0 and usage.completion_tokens > 0
     ok("chat.usage", counted and usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, usage)
-    return choice.message.content
 
 
-def stream(client, model, whole):
+@group("stream")
+def stream(client):
+    model = first_model(client)
+    whole = whole_answer(client, model).choices[0].message.content
     asked = dict(model=model, messages=ASK, max_tokens=32, temperature=0, stream=True)
     chunks = list(client.chat.completions.create(**asked))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
@@ -82,7 +76,10 @@ def stream(client, model, whole):
     ok("stream.usage_last", chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 0, chunks[-1])
 
 
-def limits(client, model, whole):
+@group("max_tokens")
+def limits(client):
+    model = first_model(client)
+    whole = whole_answer(client, model).choices[0].message.content
     short = client.chat.completions.create(model=model, messages=ASK, max_tokens=1, temperature=0)
     ok("max_tokens", short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 1, short)
     short = client.chat.completions.create(model=model, messages=ASK, max_completion_tokens=2, temperature=0)
@@ -96,7 +93,9 @@ def limits(client, model, whole):
     ok("seed", twice[0] == twice[1], twice)
 
 
-def embeddings(client, model):
+@group("embeddings")
+def embeddings(client):
+    model = first_model(client)
     default = client.embeddings.create(model=model, input=TEXT)
     vector = default.data[0].embedding
     ok("embeddings", isinstance(vector, list) and unit(vector), vector[:4])
@@ -116,22 +115,26 @@ def embeddings(client, model):
     ok("embeddings.token_lists", len(batches.data) == 2 and close(batches.data[0].embedding, tokens.data[0].embedding))
 
 
-def errors(client, model):
+@group("error.key")
+def errors(client):
+    model = first_model(client)
     stranger = client.with_options(api_key="not-a-key")
-    error = raises(openai.AuthenticationError, lambda: stranger.models.list())
+    error = raises("error.key", openai.AuthenticationError, lambda: stranger.models.list())
     ok("error.key", error.status_code == 401 and error.code is not None, error)
     ask = client.chat.completions.create
-    error = raises(openai.NotFoundError, lambda: ask(model="no-such-model", messages=ASK))
+    error = raises("error.model", openai.NotFoundError, lambda: ask(model="no-such-model", messages=ASK))
     ok("error.model", error.status_code == 404 and error.code == "model_not_found", (error.code, error.body))
-    error = raises(openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
+    error = raises("error.model_retrieve", openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
     ok("error.model_retrieve", error.status_code == 404, error)
-    error = raises(openai.BadRequestError, lambda: ask(model=model, messages=ASK, temperature="warm"))
+    error = raises("error.type", openai.BadRequestError, lambda: ask(model=model, messages=ASK, temperature="warm"))
     ok("error.type", error.status_code == 400 and error.param == "temperature", (error.param, error.body))
-    error = raises(openai.BadRequestError, lambda: ask(model=model, messages="hello"))
+    error = raises("error.messages", openai.BadRequestError, lambda: ask(model=model, messages="hello"))
     ok("error.messages", error.status_code == 400 and error.param == "messages", (error.param, error.body))
 
 
-def headers(client, model):
+@group("header.polder-decision")
+def headers(client):
+    model = first_model(client)
     raw = client.chat.completions.with_raw_response.create(model=model, messages=ASK, max_tokens=4)
     for name in ("polder-decision", "polder-factory", "polder-receipt"):
         ok(f"header.{name}", bool(raw.headers.get(name)), dict(raw.headers))
@@ -140,41 +143,9 @@ def headers(client, model):
     ok("header.embeddings", bool(raw.headers.get("polder-receipt")), dict(raw.headers))
 
 
-class Counter:
-    """Passes requests on to the endpoint and counts them, because a retry is invisible to the caller."""
-
-    def __init__(self, target):
-        self.count = 0
-        counter, address = self, urlsplit(target)
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                counter.count += 1
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                upstream = HTTPConnection(address.hostname, address.port, timeout=60)
-                sent = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-                upstream.request("POST", self.path, body, sent)
-                answer = upstream.getresponse()
-                payload = answer.read()
-                self.send_response_only(answer.status)
-                for name, value in answer.getheaders():
-                    if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                        self.send_header(name, value)
-                self.send_header("content-length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}{address.path}"
-
-
 def refused(client, model, name, **asked):
     call = lambda: client.chat.completions.create(model=model, messages=ASK, max_tokens=8, **asked)
-    error = raises(openai.PermissionDeniedError, call)
+    error = raises(f"{name}.status", openai.PermissionDeniedError, call)
     ok(f"{name}.status", error.status_code == 403, error)
     ok(f"{name}.code", error.code == "policy_unsatisfiable", (error.code, error.body))
     ok(f"{name}.should_retry", error.response.headers.get("x-should-retry") == "false", dict(error.response.headers))
@@ -184,8 +155,9 @@ def refused(client, model, name, **asked):
     ok(f"{name}.message", len(error.message) > 0 and ASK[0]["content"] not in json.dumps(error.body), error.message)
 
 
+@group("refusal.status")
 def refusal(client):
-    model = next(iter(client.models.list())).id
+    model = first_model(client)
     counter = Counter(os.environ["OPENAI_BASE_URL"])
     counted = client.with_options(base_url=counter.url)
     refused(counted, model, "refusal")
@@ -195,22 +167,124 @@ def refusal(client):
     counter.server.shutdown()
 
 
-def basics(client):
-    model = models(client)
-    whole = chat(client, model)
-    stream(client, model, whole)
-    limits(client, model, whole)
-    embeddings(client, model)
-    errors(client, model)
-    headers(client, model)
+@group("rerank")
+def rerank(client):
+    documents = [TEXT, "The weather is fine today.", {"text": "Rules decide where a request may run."}]
+    asked = {"model": first_model(client), "query": TEXT, "documents": documents}
+    answer = client.post("/rerank", body=asked, cast_to=object)
+    scores = [one["relevance_score"] for one in answer["results"]]
+    ok("rerank", answer["results"][0]["index"] == 0 and scores == sorted(scores, reverse=True), answer)
+    ok("rerank.documents", answer["results"][0]["document"] == {"text": TEXT} and len(scores) == 3, answer)
+    best = client.post("/rerank", body={**asked, "top_n": 1, "return_documents": False}, cast_to=object)
+    ok("rerank.top_n", len(best["results"]) == 1 and "document" not in best["results"][0], best)
 
 
-def main():
-    modes = {"basics": basics, "refusal": refusal}
-    if len(sys.argv) != 2 or sys.argv[1] not in modes:
-        sys.exit(f"usage: check.py {'|'.join(modes)}")
-    modes[sys.argv[1]](openai.OpenAI())
+@group("images.model")
+def no_pictures(client):
+    call = lambda: client.images.generate(model=first_model(client), prompt="A polder")
+    error = raises("images.model", openai.BadRequestError, call)
+    ok("images.model", error.code == "unsupported_parameter" and error.param == "model", error.body)
 
+
+@group("images")
+def pictures(client):
+    model = first_model(client)
+    made = client.images.generate(model=model, prompt="A polder", n=2, size="64x64")
+    bytes_of = lambda item: base64.b64decode(item.b64_json)
+    ok("images", len(made.data) == 2 and all(bytes_of(item).startswith(b"\x89PNG") for item in made.data), made)
+    call = lambda: client.images.generate(model=model, prompt="A polder", response_format="url")
+    error = raises("images.url", openai.BadRequestError, call)
+    ok("images.url", error.param == "response_format" and error.code == "unsupported_parameter", error.body)
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@group("tools.required")
+def tools(client):
+    model = first_model(client)
+    asked = dict(model=model, messages=ASK, max_tokens=128, temperature=0, tools=[WEATHER], tool_choice="required")
+    choice = client.chat.completions.create(**asked).choices[0]
+    call = choice.message.tool_calls[0]
+    ok("tools.required", call.function.name == "weather" and "city" in json.loads(call.function.arguments), choice)
+    ok("tools.finish_reason", choice.finish_reason == "tool_calls", choice)
+    pieces = ""
+    for chunk in client.chat.completions.create(**asked, stream=True):
+        for delta in chunk.choices[0].delta.tool_calls or []:
+            ok("tools.stream.index", delta.index == 0, delta) if not pieces else None
+            pieces += delta.function.arguments or ""
+    ok("tools.stream", "city" in json.loads(pieces), pieces)
+
+
+@group("json_schema")
+def structured(client):
+    schema = {"name": "weather", "strict": True, "schema": WEATHER["function"]["parameters"]}
+    asked = dict(model=first_model(client), messages=ASK, max_tokens=128, temperature=0)
+    answer = client.chat.completions.create(**asked, response_format={"type": "json_schema", "json_schema": schema})
+    ok("json_schema", list(json.loads(answer.choices[0].message.content)) == ["city"], answer)
+
+
+@group("logprobs")
+def likelihoods(client):
+    asked = dict(model=first_model(client), messages=ASK, max_tokens=4, temperature=0)
+    choice = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]
+    tokens = choice.logprobs.content
+    ok("logprobs", len(tokens) > 0 and all(one.logprob <= 0 and len(one.top_logprobs) == 2 for one in tokens), choice)
+
+
+@group("n")
+def several(client):
+    answer = client.chat.completions.create(model=first_model(client), messages=ASK, max_tokens=8, n=2)
+    ok("n", [choice.index for choice in answer.choices] == [0, 1], answer)
+
+
+@group("responses")
+def responses(client):
+    answer = client.responses.create(model=first_model(client), input=ASK[0]["content"], max_output_tokens=32, temperature=0)
+    ok("responses", answer.status in ("completed", "incomplete") and len(answer.output_text) > 0, answer)
+    ok("responses.retrieve", client.responses.retrieve(answer.id).output_text == answer.output_text)
+    client.responses.delete(answer.id)
+    error = raises("responses.delete", openai.NotFoundError, lambda: client.responses.retrieve(answer.id))
+    ok("responses.delete", error.status_code == 404, error)
+
+
+@group("responses.stream")
+def responses_stream(client):
+    asked = dict(model=first_model(client), input=ASK[0]["content"], max_output_tokens=32, temperature=0)
+    with client.responses.stream(**asked) as events:
+        kinds = [event.type for event in events]
+        final = events.get_final_response()
+    ok("responses.stream", kinds[0] == "response.created" and len(final.output_text) > 0, kinds)
+
+
+@group("files")
+def files(client):
+    lines = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}\n'
+    kept = client.files.create(file=("lines.jsonl", lines), purpose="batch")
+    ok("files", client.files.content(kept.id).read() == lines, kept)
+    client.files.delete(kept.id)
+    error = raises("files.delete", openai.NotFoundError, lambda: client.files.retrieve(kept.id))
+    ok("files.delete", error.status_code == 404, error)
+
+
+MODES = {
+    "basics": [models, chat, stream, limits, embeddings, errors, headers, rerank, no_pictures],
+    "more": [tools, structured, likelihoods, several, responses, responses_stream, files],
+    "refusal": [refusal],
+    "pictures": [pictures],
+}
 
 if __name__ == "__main__":
-    main()
+    run(MODES, openai.OpenAI())

@@ -185,6 +185,8 @@ pub struct UpstreamConfig {
     pub url: String,
     /// The key it asks for; never sent anywhere else.
     pub key: Option<String>,
+    /// What is said of its models, by name.
+    pub models: BTreeMap<String, raw::UpstreamModel>,
 }
 
 /// Reads a file as text, with the error that names it.

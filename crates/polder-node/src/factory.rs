@@ -181,7 +181,8 @@ impl Factory {
         let terms = self.terms.read().unwrap_or_else(PoisonError::into_inner);
         let offer = |info: crate::inference::ModelInfo| {
             let model = ModelId::parse(&info.id).ok()?;
-            Some(Offer { model, context_tokens: info.context_tokens, chat: info.chat, embed: info.embed })
+            let crate::inference::ModelInfo { context_tokens, chat, embed, rerank, image, .. } = info;
+            Some(Offer { model, context_tokens, chat, embed, rerank, image })
         };
         Status {
             version: VERSION,
@@ -235,7 +236,7 @@ impl Factory {
         }
         let Envelope { ticket, digest, work, .. } = envelope;
         let work = work.open().map_err(|e| refused("ticket", e.to_string()))?;
-        let (action, model) = (work.action(), work.model());
+        let (action, model) = work.asks();
         let named = ticket.request.model.as_ref().map(ModelId::as_str);
         if ticket.request.action != action || named != Some(model) || work.tokens_max() > ticket.tokens_max {
             return Err(refused("ticket", "the work is not what the ticket allows".to_owned()));

@@ -95,6 +95,80 @@ pub struct Embeddings {
     pub prompt_tokens: u64,
 }
 
+/// A request to order texts by how well they answer a query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RerankRequest {
+    /// The model's id as the factory names it.
+    pub model: String,
+    /// What is looked for.
+    pub query: String,
+    /// The texts.
+    pub documents: Vec<String>,
+    /// How many of the best are wanted; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_n: Option<u32>,
+}
+
+/// Texts in their order, the best first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// The best of them.
+    pub results: Vec<Ranked>,
+    /// Tokens read.
+    pub prompt_tokens: u64,
+}
+
+/// One text's place.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Which of the request's texts, from 0.
+    pub index: u32,
+    /// How well it answers; higher is better, and only scores of one answer can be compared.
+    pub score: f32,
+}
+
+impl Ranking {
+    /// Puts scored texts into their order, ties by index, and keeps the first `top_n`.
+    pub fn of(mut results: Vec<Ranked>, top_n: Option<u32>, prompt_tokens: u64) -> Self {
+        results.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        results.truncate(top_n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)));
+        Self { results, prompt_tokens }
+    }
+}
+
+/// A request for pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageRequest {
+    /// The model's id as the factory names it.
+    pub model: String,
+    /// What they are to show.
+    pub prompt: String,
+    /// How many.
+    pub n: u32,
+    /// Parameters that only some engines know, such as `size`, unchanged.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// Pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Images {
+    /// The pictures, in the engine's order.
+    pub images: Vec<Image>,
+    /// Tokens read and written, where the engine counts them.
+    pub usage: Usage,
+}
+
+/// One picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    /// Its file's bytes as base64.
+    pub base64: String,
+    /// The prompt that the engine made of the request's, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revised_prompt: Option<String>,
+}
+
 /// One step of a chat answer, in the order: deltas, then one `Finish` per choice, then one `Usage`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -150,6 +224,10 @@ pub struct ModelInfo {
     pub chat: bool,
     /// Whether `embed` answers for it.
     pub embed: bool,
+    /// Whether `rerank` answers for it.
+    pub rerank: bool,
+    /// Whether `image` answers for it.
+    pub image: bool,
 }
 
 /// Why an engine did not answer.
@@ -231,4 +309,22 @@ pub trait Engine: Send + Sync {
     fn chat(&self, request: ChatRequest) -> EngineFuture<'_, EventStream>;
     /// Turns texts into vectors.
     fn embed(&self, request: EmbedRequest) -> EngineFuture<'_, Embeddings>;
+    /// Orders texts by how well they answer a query: by the angle between their vectors and the query's, unless an engine
+    /// knows better.
+    fn rerank(&self, request: RerankRequest) -> EngineFuture<'_, Ranking> {
+        Box::pin(async move {
+            let inputs = std::iter::once(request.query).chain(request.documents).map(EmbedInput::Text).collect();
+            let embeddings = self.embed(EmbedRequest { model: request.model, inputs, dimensions: None }).await?;
+            let mut vectors = embeddings.vectors.into_iter();
+            let query = vectors.next().unwrap_or_default();
+            // Vectors have unit length: their product is the cosine.
+            let product = |vector: Vec<f32>| query.iter().zip(&vector).map(|(a, b)| a * b).sum();
+            let results = (0..).zip(vectors).map(|(index, vector)| Ranked { index, score: product(vector) }).collect();
+            Ok(Ranking::of(results, request.top_n, embeddings.prompt_tokens))
+        })
+    }
+    /// Makes pictures; most engines do not.
+    fn image(&self, request: ImageRequest) -> EngineFuture<'_, Images> {
+        Box::pin(async move { Err(EngineError::UnknownModel { model: request.model }) })
+    }
 }

@@ -3,6 +3,7 @@
 //! Requests are written anew from typed values, and so are answers: no header and no byte of framing passes through. The key goes
 //! to the configured origin and nowhere else; redirects are not followed. Starting or stopping the engine is absent.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,14 +16,17 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::config::UpstreamConfig;
+use crate::config::raw::{Offered, UpstreamModel};
 use crate::inference::{
-    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ModelInfo,
+    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ImageRequest, Images, ModelInfo,
+    Ranking, RerankRequest,
 };
 
 mod answer;
 mod connection;
+mod whole;
 
-use answer::{Counts, Reading, not_understood, whole};
+use answer::{Counts, Reading, not_understood};
 use connection::{Busy, Pool};
 
 /// How often the engine is asked what it serves.
@@ -40,6 +44,7 @@ pub struct Upstream {
     pool: Arc<Pool>,
     base: String,
     key: Option<String>,
+    models: BTreeMap<String, UpstreamModel>,
     served: Arc<RwLock<Served>>,
 }
 
@@ -61,7 +66,13 @@ impl Upstream {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("`{base}` is not an http or https URL: write it like `http://127.0.0.1:8000/v1`"));
         }
-        let upstream = Arc::new(Self { pool: Pool::new(uri), base, key: config.key.clone(), served: Arc::default() });
+        let upstream = Arc::new(Self {
+            pool: Pool::new(uri),
+            base,
+            key: config.key.clone(),
+            models: config.models.clone(),
+            served: Arc::default(),
+        });
         upstream.look().await;
         for (_, error) in upstream.failures() {
             tracing::warn!(%error, "the engine cannot be used yet; it is asked again every few seconds");
@@ -105,14 +116,31 @@ impl Upstream {
             }
             other => other,
         })?;
-        let info = |model: Model| ModelInfo {
-            id: model.id,
-            digest: String::new(),
-            context_tokens: model.max_model_len.unwrap_or(0),
-            chat: true,
-            embed: true,
+        let info = |model: Model| {
+            let offers = |what: Offered| self.offers(&model.id, what);
+            ModelInfo {
+                chat: offers(Offered::Chat),
+                embed: offers(Offered::Embed),
+                rerank: offers(Offered::Rerank),
+                image: offers(Offered::Image),
+                digest: String::new(),
+                context_tokens: model.max_model_len.unwrap_or(0),
+                id: model.id,
+            }
         };
         Ok(list.data.into_iter().map(info).collect())
+    }
+
+    /// Whether the configuration lets it do this with a model: chat and embeddings, unless it says otherwise.
+    fn offers(&self, model: &str, what: Offered) -> bool {
+        let said = self.models.get(model).and_then(|model| model.offers.as_ref());
+        said.map_or(matches!(what, Offered::Chat | Offered::Embed), |offers| offers.contains(&what))
+    }
+
+    /// The same as an error: a home that asks all the same looks for another factory.
+    fn must_offer(&self, model: &str, what: Offered) -> Result<(), EngineError> {
+        let unknown = || EngineError::UnknownModel { model: model.to_owned() };
+        if self.offers(model, what) { Ok(()) } else { Err(unknown()) }
     }
 
     async fn send(
@@ -205,7 +233,7 @@ impl Engine for Upstream {
                 let (response, busy) = self.send(Method::POST, "/chat/completions", body).await?;
                 return Ok(Box::pin(Reading::new(busy, response.into_body())) as EventStream);
             }
-            let events = whole(&self.read(Method::POST, "/chat/completions", body).await?)?;
+            let events = answer::whole(&self.read(Method::POST, "/chat/completions", body).await?)?;
             Ok(Box::pin(futures_util::stream::iter(events.into_iter().map(Ok))) as EventStream)
         })
     }
@@ -227,6 +255,7 @@ impl Engine for Upstream {
                 index: usize,
                 embedding: Vec<f32>,
             }
+            self.must_offer(&request.model, Offered::Embed)?;
             let mut body = json!({"model": request.model, "input": request.inputs, "encoding_format": "float"});
             if let Some(dimensions) = request.dimensions {
                 body["dimensions"] = dimensions.into();
@@ -241,6 +270,22 @@ impl Engine for Upstream {
                 vectors: answer.data.into_iter().map(|item| item.embedding).collect(),
                 prompt_tokens: answer.usage.map_or(0, |usage| usage.prompt_tokens),
             })
+        })
+    }
+
+    fn rerank(&self, request: RerankRequest) -> EngineFuture<'_, Ranking> {
+        Box::pin(async move {
+            self.must_offer(&request.model, Offered::Rerank)?;
+            let answer = self.fetch(Method::POST, "/rerank", Bytes::from(whole::rerank_body(&request).to_string())).await?;
+            whole::ranking(answer, &request)
+        })
+    }
+
+    fn image(&self, request: ImageRequest) -> EngineFuture<'_, Images> {
+        Box::pin(async move {
+            self.must_offer(&request.model, Offered::Image)?;
+            let body = Bytes::from(whole::image_body(&request)?.to_string());
+            whole::images(self.fetch(Method::POST, "/images/generations", body).await?)
         })
     }
 }

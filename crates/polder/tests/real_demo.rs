@@ -5,15 +5,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use support::clients::{checks, program};
 use support::demo::Demo;
 use support::http::Endpoint;
-use support::{Folder, polder, process, run, skip, until};
+use support::{Folder, polder, process, run, until};
 
 const BANKS_QUESTION: &str = "Summarise this customer's complaint in one sentence.";
 
@@ -21,27 +21,13 @@ fn ask(question: &str) -> Value {
     json!({"model": "polder-toy", "messages": [{"role": "user", "content": question}], "max_tokens": 16, "temperature": 0})
 }
 
-/// Runs an SDK's checks against an endpoint; only the two variables of the SDK are set.
+/// Runs the official SDKs' checks against an endpoint, all of which must hold.
 fn check_with_sdks(endpoint: &Endpoint, mode: &str) {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients");
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let reason =
-        || std::env::var("POLDER_TEST_SKIP_REASON").unwrap_or_else(|_| "run it with `cargo xtask test`".to_owned());
-    let mut checks = Vec::new();
-    match set("POLDER_TEST_PYTHON") {
-        Some(python) => checks.push((python, clients.join("python/check.py"))),
-        None => skip(&format!("sdk_python_{mode}"), &reason()),
-    }
-    match set("POLDER_TEST_NODE_DIR") {
-        Some(_) => checks.push((PathBuf::from("node"), clients.join("node/check.mjs"))),
-        None => skip(&format!("sdk_node_{mode}"), &reason()),
-    }
-    for (program, script) in checks {
-        let mut command = Command::new(program);
-        command.arg(script).arg(mode).env("OPENAI_BASE_URL", format!("http://{}/v1", endpoint.address));
-        let ended = run(command.env("OPENAI_API_KEY", &endpoint.key));
-        assert_eq!(ended.code, 0, "{command:?}: {} {}", ended.stdout, ended.stderr);
-        assert!(ended.stdout.contains("ok "), "{ended:?}");
+    for script in ["python/check.py", "node/check.mjs"] {
+        let Some(program) = program(Path::new(script), &format!("{script} {mode}")) else { continue };
+        let checks = checks(&program, Path::new(script), &[mode], endpoint);
+        let failed: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
+        assert!(failed.is_empty() && !checks.is_empty(), "{script} {mode}: {failed:?}");
     }
 }
 

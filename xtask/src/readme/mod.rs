@@ -1,9 +1,11 @@
-//! The console blocks of the README and of `docs/policy.md`: read here, run by [`session`], compared by [`normal`].
+//! The console blocks of the README and of the pages that show commands: read here, run by [`session`], compared by [`normal`].
 //!
 //! A block is fenced as `console`. Lines that begin with `$ ` are commands, the lines below each are what it
 //! prints. `polder …` and `cargo run --release -- …` run the built binary; a command that ends in ` &` stays
 //! in the background until the end; a line `^C` in the output interrupts the command there; `echo $?` prints the
-//! exit code before it. A line of `...` stands for any lines. A block that cannot run is fenced as `console no-run: REASON`. Pipes and other programs are absent,
+//! exit code before it. A line of `...` stands for any lines. A block fenced as `python NAME.py` or `js NAME.mjs` is a file
+//! that the commands after it find in their folder; `python NAME.py` and `node NAME.mjs` run it with the clients of `clients/`.
+//! An address or key that a page shows stands for the one that was printed in its place, also in the commands after it. A block that cannot run is fenced as `console no-run: REASON`. Pipes and other programs are absent,
 //! so that the blocks run the same everywhere.
 
 #[cfg(test)]
@@ -16,10 +18,21 @@ mod session;
 pub enum Action {
     /// Run the built binary with these arguments, in the background or not.
     Polder { args: Vec<String>, background: bool },
+    /// Write a file that the page shows.
+    File { name: String, text: String },
+    /// Run such a file with the clients of the test environment.
+    Client { program: Program, script: String },
     /// Set a variable for the commands after it.
     Export { name: String, value: String },
     /// Print the exit code of the command before.
     EchoStatus,
+}
+
+/// What runs an application that a page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    Python,
+    Node,
 }
 
 /// One command, with what the README says it prints.
@@ -39,8 +52,8 @@ pub struct Problem {
     pub next: &'static str,
 }
 
-const KNOWN: &str = "use `polder …`, `cargo run --release -- …`, `export NAME=value` or `echo $?`, or fence the block \
-as `console no-run: REASON`";
+const KNOWN: &str = "use `polder …`, `cargo run --release -- …`, `python FILE`, `node FILE`, `export NAME=value` or \
+`echo $?`, or fence the block as `console no-run: REASON`";
 
 /// Reads every console block of a README that is meant to run, or says what is wrong with them.
 pub fn parse(text: &str) -> Result<Vec<Step>, Vec<Problem>> {
@@ -50,7 +63,15 @@ pub fn parse(text: &str) -> Result<Vec<Step>, Vec<Problem>> {
     for (index, content) in text.lines().enumerate() {
         let line = index + 1;
         if let Some(info) = content.trim_start().strip_prefix("```") {
-            fence = if fence.is_some() { None } else { Some(open(info.trim(), line, &mut problems)) };
+            fence = match fence.take() {
+                Some(Fence::File { name, text }) => {
+                    let action = Action::File { name: name.clone(), text };
+                    steps.push(Step { line, text: name, action, expected: Vec::new() });
+                    None
+                }
+                Some(_) => None,
+                None => Some(open(info.trim(), line, &mut problems)),
+            };
             continue;
         }
         match &mut fence {
@@ -74,6 +95,10 @@ pub fn parse(text: &str) -> Result<Vec<Step>, Vec<Problem>> {
                     *started = true;
                 }
             },
+            Some(Fence::File { text, .. }) => {
+                text.push_str(content);
+                text.push('\n');
+            }
             Some(Fence::Other) | None => {}
         }
     }
@@ -82,11 +107,16 @@ pub fn parse(text: &str) -> Result<Vec<Step>, Vec<Problem>> {
 
 enum Fence {
     Run { started: bool },
+    File { name: String, text: String },
     Other,
 }
 
 fn open(info: &str, line: usize, problems: &mut Vec<Problem>) -> Fence {
     let (kind, rest) = info.split_once(' ').unwrap_or((info, ""));
+    let is_file = |end: &str| rest.strip_suffix(end).is_some_and(|stem| stem.chars().all(|c| c.is_ascii_lowercase()));
+    if (kind == "python" && is_file(".py")) || (kind == "js" && is_file(".mjs")) {
+        return Fence::File { name: rest.to_owned(), text: String::new() };
+    }
     if kind != "console" {
         return Fence::Other;
     }
@@ -125,9 +155,15 @@ fn action(command: &str) -> Option<Action> {
     let args = match words.as_slice() {
         ["polder", args @ ..] | ["cargo", "run", "--release", "--", args @ ..] => args,
         ["cargo", "run", "--release"] => &[],
+        ["python", script] if !background => return Some(client(Program::Python, script)),
+        ["node", script] if !background => return Some(client(Program::Node, script)),
         _ => return None,
     };
     Some(Action::Polder { args: args.iter().map(|arg| (*arg).to_owned()).collect(), background })
+}
+
+fn client(program: Program, script: &str) -> Action {
+    Action::Client { program, script: script.to_owned() }
 }
 
 /// Splits a command line at spaces, with single and double quotes; none for what only a shell could read.

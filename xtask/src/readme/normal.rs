@@ -23,6 +23,20 @@ pub fn difference(expected: &[String], printed: &str) -> Option<String> {
     ))
 }
 
+/// The addresses, keys and ids of a page, each with what was printed where the page has it.
+pub fn stands_for(expected: &[String], printed: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for shown in expected {
+        let Some(printed) = printed.lines().find(|printed| line(printed) == line(shown)) else { continue };
+        for (shown, printed) in shown.split_whitespace().zip(printed.split_whitespace()) {
+            let pieces = shown.split('/').zip(printed.split('/'));
+            let differ = pieces.filter(|(shown, printed)| shown != printed && shown.len() >= 8);
+            found.extend(differ.map(|(shown, printed)| (shown.to_owned(), printed.to_owned())));
+        }
+    }
+    found
+}
+
 /// Normalised lines without empty ones at the end.
 fn trimmed<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut lines: Vec<String> = lines.map(line).collect();

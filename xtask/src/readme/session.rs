@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::normal;
-use super::{Action, Step};
+use super::{Action, Program, Step};
 
 /// How long a command in the background may take until it has printed what is expected.
 const BACKGROUND_MAX: Duration = Duration::from_secs(60);
@@ -26,6 +26,8 @@ pub struct Session {
     binary: PathBuf,
     home: PathBuf,
     exported: Vec<(String, String)>,
+    /// What the page shows of addresses, keys and ids, and what was printed in their place.
+    learned: Vec<(String, String)>,
     status: i32,
     background: Vec<Child>,
 }
@@ -38,6 +40,7 @@ impl Session {
             binary: binary.to_owned(),
             home: home.to_owned(),
             exported: Vec::new(),
+            learned: Vec::new(),
             status: 0,
             background: Vec::new(),
         }
@@ -48,9 +51,15 @@ impl Session {
         let printed = match &step.action {
             Action::EchoStatus => format!("{}\n", self.status),
             Action::Export { name, value } => {
-                self.exported.push((name.clone(), value.clone()));
+                let value = self.really(value);
+                self.exported.push((name.clone(), value));
                 String::new()
             }
+            Action::File { name, text } => {
+                std::fs::write(self.home.join(name), text).map_err(|error| format!("`{name}`: {error}"))?;
+                String::new()
+            }
+            Action::Client { program, script } => self.client(*program, script)?,
             Action::Polder { args, background: true } => {
                 let running = self.begin(args, &step.expected)?;
                 self.background.push(running.child);
@@ -59,16 +68,45 @@ impl Session {
             Action::Polder { args, .. } if step.expected.iter().any(|line| line == "^C") => {
                 self.interrupted(args, &step.expected)?
             }
-            Action::Polder { args, .. } => self.foreground(args)?,
+            Action::Polder { args, .. } => {
+                let args: Vec<String> = args.iter().map(|arg| self.really(arg)).collect();
+                self.foreground(&self.binary.clone(), &args)?
+            }
         };
         let expected: Vec<String> = step.expected.iter().filter(|line| *line != "^C").cloned().collect();
         let difference = normal::difference(&expected, &printed);
+        if difference.is_none() {
+            self.learned.extend(normal::stands_for(&expected, &printed));
+        }
         difference.map_or(Ok(()), |message| Err(format!("{}:{}: `$ {}`\n{message}", self.page, step.line, step.text)))
     }
 
-    fn command(&self, args: &[String]) -> (Command, std::io::PipeReader) {
+    /// What the page shows, with what was printed in its place; what was learned last counts.
+    fn really(&self, text: &str) -> String {
+        let replace = |text: String, (shown, printed): &(String, String)| text.replace(shown.as_str(), printed);
+        self.learned.iter().rev().fold(text.to_owned(), replace)
+    }
+
+    /// Runs a file of the page with the clients of the test environment.
+    fn client(&mut self, program: Program, script: &str) -> Result<String, String> {
+        let set = |name: &str| std::env::var_os(name).ok_or(format!("`{name}` is not set: use `cargo xtask test`"));
+        let program = match program {
+            Program::Python => PathBuf::from(set("POLDER_TEST_PYTHON")?),
+            Program::Node => {
+                let from = PathBuf::from(set("POLDER_TEST_NODE_DIR")?).join("node_modules");
+                let to = self.home.join("node_modules");
+                if !to.exists() {
+                    std::os::unix::fs::symlink(from, to).map_err(|error| error.to_string())?;
+                }
+                PathBuf::from("node")
+            }
+        };
+        self.foreground(&program, &[script.to_owned()])
+    }
+
+    fn command(&self, program: &Path, args: &[String]) -> (Command, std::io::PipeReader) {
         let (reader, writer) = std::io::pipe().unwrap();
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(program);
         command.args(args).current_dir(&self.home).stdin(Stdio::null());
         for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "TMPDIR"] {
             command.env(variable, &self.home);
@@ -78,9 +116,9 @@ impl Session {
         (command, reader)
     }
 
-    fn foreground(&mut self, args: &[String]) -> Result<String, String> {
-        let (mut command, mut reader) = self.command(args);
-        let mut child = command.spawn().map_err(|error| format!("`{}`: {error}", self.binary.display()))?;
+    fn foreground(&mut self, program: &Path, args: &[String]) -> Result<String, String> {
+        let (mut command, mut reader) = self.command(program, args);
+        let mut child = command.spawn().map_err(|error| format!("`{}`: {error}", program.display()))?;
         drop(command);
         let mut printed = String::new();
         reader.read_to_string(&mut printed).map_err(|error| error.to_string())?;
@@ -90,7 +128,7 @@ impl Session {
 
     /// Starts a command and waits until it has printed what is expected, or its time is over.
     fn begin(&mut self, args: &[String], expected: &[String]) -> Result<Running, String> {
-        let (mut command, reader) = self.command(args);
+        let (mut command, reader) = self.command(&self.binary, args);
         let child = command.spawn().map_err(|error| format!("`{}`: {error}", self.binary.display()))?;
         drop(command);
         let printed = Arc::new(Mutex::new(String::new()));

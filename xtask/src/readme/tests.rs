@@ -96,6 +96,30 @@ fn a_session_remembers_what_came_before() {
 
 #[cfg(unix)]
 #[test]
+fn what_a_page_shows_stands_for_what_was_printed() {
+    let told = told_by_a_shell(
+        "$ polder -c 'echo \"at http://127.0.0.1:4711/v1 key polder-0123456789abcdef.\"'\n\
+         at http://127.0.0.1:8080/v1 key polder-fedcba9876543210.\n\
+         $ export BASE=http://127.0.0.1:8080\n$ export KEY=polder-fedcba9876543210.\n\
+         $ polder -c 'test $BASE = http://127.0.0.1:4711 && test $KEY = polder-0123456789abcdef. && echo same'\nsame",
+    );
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+}
+
+#[test]
+fn a_file_of_a_page_is_a_step() {
+    let steps = parse(
+        "```python app.py\nprint(1)\n\nprint(2)\n```\n```python\nno file\n```\n```console\n$ python app.py\n1\n```\n",
+    );
+    let steps = steps.unwrap();
+    let file = Action::File { name: "app.py".to_owned(), text: "print(1)\n\nprint(2)\n".to_owned() };
+    assert_eq!(steps[0].action, file);
+    assert_eq!(steps[1].action, Action::Client { program: Program::Python, script: "app.py".to_owned() });
+    assert_eq!((steps.len(), &steps[1].expected), (2, &vec!["1".to_owned()]));
+}
+
+#[cfg(unix)]
+#[test]
 fn the_folder_of_a_session_is_shown_as_the_default_one() {
     let told = told_by_a_shell(
         "$ polder -c 'echo \"$XDG_STATE_HOME/polder/demo-1-2/demo.json\"'\n~/.local/state/polder/demo-1-2/demo.json",
@@ -125,6 +149,18 @@ fn the_policy_page_prints_what_it_says() {
         return skip("the_policy_page_prints_what_it_says", "cvc5 is not on the PATH");
     }
     prints_what_it_says("docs/policy.md");
+}
+
+/// Applications that move by a variable. It needs the clients.
+#[test]
+fn the_migration_page_prints_what_it_says() {
+    let missing = ["POLDER_TEST_PYTHON", "POLDER_TEST_NODE_DIR"].iter().any(|name| std::env::var_os(name).is_none());
+    if missing {
+        let told = std::env::var("POLDER_TEST_SKIP_REASON");
+        let reason = told.unwrap_or_else(|_| "run it with `cargo xtask test`".to_owned());
+        return skip("the_migration_page_prints_what_it_says", &reason);
+    }
+    prints_what_it_says("docs/migrate.md");
 }
 
 /// Notes that a test could not run, and why, where `cargo xtask test` counts it.

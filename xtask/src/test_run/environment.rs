@@ -1,4 +1,4 @@
-//! The test environment: the official OpenAI SDKs in `.test-env/`, in the versions that `clients/` pins, and the solver cvc5.
+//! The test environment: the clients in `.test-env/`, in the versions that `clients/` pins, and the solver cvc5.
 //!
 //! Installed once and again only when a pin changes: a stamp beside each part holds the pins it was made
 //! from. Whatever cannot be installed is a reason in words, never an error: the machine may have no network.

@@ -22,7 +22,7 @@ Runs, in order:
   fmt      cargo fmt --check
   clippy   cargo clippy on everything, warnings are errors
   deny     cargo deny check; cargo-deny is installed beside the build results where it is missing
-  install  the test environment: the OpenAI SDKs for Python and Node in .test-env/, the solver cvc5
+  install  the test environment: the clients that clients/ pins, in .test-env/, and the solver cvc5
   build    the binaries and the tests, in the release profile
   test     all tests, with nextest where it is installed
   doc      the examples in the documentation
@@ -30,8 +30,8 @@ Runs, in order:
   --only STEP      run this step only; may be given several times
   --skip-install   install nothing; tests that need what is missing are skipped and counted
 
-Tests learn of the environment by POLDER_TEST_PYTHON (an interpreter with the SDK) and
-POLDER_TEST_NODE_DIR (a folder whose node_modules holds it), and of the solver by POLDER_CVC5
+Tests learn of the environment by POLDER_TEST_PYTHON (an interpreter with the clients) and
+POLDER_TEST_NODE_DIR (a folder whose node_modules holds them), and of the solver by POLDER_CVC5
 (its program); where one is missing, POLDER_TEST_SKIP_REASON says why. A test that cannot run appends a line `NAME: REASON`
 to the file that POLDER_TEST_SKIPS names, and passes; the summary counts these lines.
 

@@ -133,6 +133,32 @@ pub struct Upstream {
     /// The file that holds the key it asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
+    /// What is said of its models, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, UpstreamModel>,
+}
+
+/// A `[factory.upstream.models."NAME"]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamModel {
+    /// What the engine does with it; chat and embeddings where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<BTreeSet<Offered>>,
+}
+
+/// What an engine does with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Offered {
+    /// Answers conversations.
+    Chat,
+    /// Turns texts into vectors.
+    Embed,
+    /// Orders texts by a query.
+    Rerank,
+    /// Makes pictures.
+    Image,
 }
 
 impl Home {
@@ -216,6 +242,7 @@ impl Factory {
                     Some(file) => Some(read_text(&folder.join(file))?.trim().to_owned()),
                     None => None,
                 },
+                models: upstream.models,
             }),
             None if self.models.is_empty() => {
                 return Err(content(

@@ -265,6 +265,8 @@ fn info(context: usize, chat: bool) -> ModelInfo {
         context_tokens: u32::try_from(context).unwrap_or(u32::MAX),
         chat,
         embed: true,
+        rerank: true,
+        image: false,
     }
 }
 

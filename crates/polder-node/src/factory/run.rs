@@ -14,7 +14,7 @@ use polder_core::usage::day_of;
 
 use super::{Admitted, Factory, Place};
 use crate::clock::now_ms;
-use crate::inference::{EngineError, Event, EventStream};
+use crate::inference::{Embeddings, EngineError, Event, EventStream, Images, Ranking};
 use crate::log::{LogError, Pending};
 use crate::peers::wire::{Frame, Work};
 use crate::store::Used;
@@ -115,14 +115,37 @@ impl Run {
                 }
                 Err(error) => Some(self.failed(error)),
             },
-            Work::Embed(request) => match factory.engine.embed(request).await {
-                Ok(embeddings) => {
-                    self.prompt = embeddings.prompt_tokens;
-                    self.ended(ExecutionOutcome::Completed);
-                    Some(Frame::Embeddings(embeddings))
-                }
-                Err(error) => Some(self.failed(error)),
-            },
+            Work::Embed(request) => {
+                let answered = factory.engine.embed(request).await;
+                let used = |embeddings: &Embeddings| (embeddings.prompt_tokens, 0);
+                Some(self.whole(answered, used, Frame::Embeddings))
+            }
+            Work::Rerank(request) => {
+                let answered = factory.engine.rerank(request).await;
+                Some(self.whole(answered, |ranking: &Ranking| (ranking.prompt_tokens, 0), Frame::Ranking))
+            }
+            Work::Image(request) => {
+                let answered = factory.engine.image(request).await;
+                let used = |images: &Images| (images.usage.prompt_tokens, images.usage.completion_tokens);
+                Some(self.whole(answered, used, Frame::Images))
+            }
+        }
+    }
+
+    /// An answer that is one frame, with the tokens read and generated for it.
+    fn whole<T>(
+        &mut self,
+        answered: Result<T, EngineError>,
+        used: impl FnOnce(&T) -> (u64, u64),
+        frame: impl FnOnce(T) -> Frame,
+    ) -> Frame {
+        match answered {
+            Ok(answer) => {
+                (self.prompt, self.generated) = used(&answer);
+                self.ended(ExecutionOutcome::Completed);
+                frame(answer)
+            }
+            Err(error) => self.failed(error),
         }
     }
 

@@ -72,11 +72,16 @@ fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, E
     })
 }
 
+/// An id for an answer, such as `chatcmpl-…`, made of its decision's own, so that one leads to the other.
+pub fn answer_id(decision: &DecisionId, prefix: &str) -> String {
+    let (_, digits) = decision.as_str().rsplit_once('-').unwrap_or_default();
+    format!("{prefix}-{digits}")
+}
+
 impl Answer {
-    /// An id for the answer, such as `chatcmpl-…`, made of the decision's own, so that one leads to the other.
+    /// The answer's id, with the prefix of the surface that writes it.
     pub fn id(&self, prefix: &str) -> String {
-        let (_, digits) = self.decision.as_str().rsplit_once('-').unwrap_or_default();
-        format!("{prefix}-{digits}")
+        answer_id(&self.decision, prefix)
     }
 
     /// Waits for the whole answer.

@@ -105,6 +105,11 @@ impl ApiError {
         self.error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
+    /// Its parts, for surfaces with another envelope: the status, OpenAI's fields, and the headers.
+    pub fn into_parts(self) -> (StatusCode, Map<String, Value>, HeaderMap) {
+        (self.status, self.error, *self.headers)
+    }
+
     /// The envelope.
     pub fn body(&self) -> Value {
         json!({"error": self.error})

@@ -1,4 +1,4 @@
-//! The applications' surface: `/v1/*` as OpenAI's SDKs speak it. The only place that knows OpenAI's JSON.
+//! The applications' surface: `/v1/*` as the SDKs of OpenAI and Anthropic speak it. The only place that knows their JSON.
 //!
 //! A request is read, checked, stripped of its labels and handed to the home; what comes back is written in OpenAI's shapes.
 //! Deciding and running are absent.
@@ -20,8 +20,11 @@ mod body;
 mod chat;
 mod embeddings;
 mod error;
+mod images;
 mod labels;
+mod messages;
 mod models;
+mod rerank;
 mod shape;
 mod sse;
 
@@ -44,6 +47,10 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/models/{*id}", get(models::retrieve))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/rerank", post(rerank::rank))
+        .route("/v1/images/generations", post(images::generate))
+        .route("/v1/messages", post(messages::create).fallback(messages::wrong_method))
+        .route("/v1/messages/{*rest}", axum::routing::any(messages::unknown))
         .route("/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)

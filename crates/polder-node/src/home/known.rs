@@ -85,8 +85,11 @@ impl Known {
             if offer.chat {
                 offers.insert((Action::Infer, Some(offer.model.clone())));
             }
-            if offer.embed {
+            if offer.embed || offer.rerank {
                 offers.insert((Action::Embed, Some(offer.model.clone())));
+            }
+            if offer.image {
+                offers.insert((Action::GenerateImage, Some(offer.model.clone())));
             }
         }
         if *self.offers != offers {

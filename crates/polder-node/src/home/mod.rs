@@ -178,8 +178,9 @@ impl Home {
 
     /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone.
     pub async fn run(&self, project: &ProjectId, labels: Labels, work: Work) -> Result<Placed, HomeError> {
-        let model = ModelId::parse(work.model()).map_err(|e| HomeError::Internal(e.to_string()))?;
-        let (action, tokens_max) = (work.action(), work.tokens_max());
+        let (action, model) = work.asks();
+        let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
+        let tokens_max = work.tokens_max();
         let request =
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
         let mut work = Some(Sealed::new(work).map_err(|e| HomeError::Internal(e.to_string()))?);

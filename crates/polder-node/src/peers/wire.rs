@@ -14,7 +14,9 @@ use polder_core::ticket::{Capability, Ticket};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::inference::{ChatRequest, EmbedRequest, Embeddings, EngineError, Event};
+use crate::inference::{
+    ChatRequest, EmbedRequest, Embeddings, EngineError, Event, ImageRequest, Images, Ranking, RerankRequest,
+};
 use crate::store::Used;
 
 /// The version of these messages.
@@ -63,6 +65,12 @@ pub struct Offer {
     pub chat: bool,
     /// Whether it makes vectors.
     pub embed: bool,
+    /// Whether it orders texts by a query.
+    #[serde(default)]
+    pub rerank: bool,
+    /// Whether it makes pictures.
+    #[serde(default)]
+    pub image: bool,
 }
 
 /// Work for a factory: `POST /peer/v1/run`.
@@ -131,30 +139,31 @@ pub enum Work {
     Chat(ChatRequest),
     /// Turn texts into vectors.
     Embed(EmbedRequest),
+    /// Order texts by a query.
+    Rerank(RerankRequest),
+    /// Make pictures.
+    Image(ImageRequest),
 }
 
 impl Work {
-    /// What doing it is, to a policy.
-    pub fn action(&self) -> Action {
+    /// What the policies are asked about it, and the model it names. Ordering texts is making vectors of them, as far as a
+    /// policy is concerned: it reads the same texts, and a rule about one holds for both.
+    pub fn asks(&self) -> (Action, &str) {
         match self {
-            Self::Chat(_) => Action::Infer,
-            Self::Embed(_) => Action::Embed,
+            Self::Chat(request) => (Action::Infer, &request.model),
+            Self::Embed(request) => (Action::Embed, &request.model),
+            Self::Rerank(request) => (Action::Embed, &request.model),
+            Self::Image(request) => (Action::GenerateImage, &request.model),
         }
     }
+}
 
-    /// The model that it names.
-    pub fn model(&self) -> &str {
-        match self {
-            Self::Chat(request) => &request.model,
-            Self::Embed(request) => &request.model,
-        }
-    }
-
+impl Work {
     /// Most tokens that it may generate.
     pub fn tokens_max(&self) -> u32 {
         match self {
             Self::Chat(request) => request.max_tokens.unwrap_or(u32::MAX),
-            Self::Embed(_) => 0,
+            Self::Embed(_) | Self::Rerank(_) | Self::Image(_) => 0,
         }
     }
 }
@@ -171,6 +180,10 @@ pub enum Frame {
     Event(Event),
     /// All the vectors.
     Embeddings(Embeddings),
+    /// The texts in their order.
+    Ranking(Ranking),
+    /// All the pictures.
+    Images(Images),
     /// The execution's half of the receipt, once the factory's log covers it.
     Receipt(Box<Half>),
     /// The execution is on its way into the log, which is the home's own. Never sent to another node, and not understood from one.

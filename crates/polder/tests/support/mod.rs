@@ -4,8 +4,11 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod clients;
 pub mod demo;
+pub mod engine;
 pub mod http;
+pub mod matrix;
 pub mod node;
 pub mod process;
 

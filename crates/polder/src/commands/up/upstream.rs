@@ -1,6 +1,6 @@
 //! The files of a node in front of an engine that already runs: made once, the owner's to edit afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -57,12 +57,14 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
     }
     let key = std::fs::read_to_string(&key_path).map_err(of_file(&key_path))?.trim().to_owned();
     let before = of_last_start(&path);
+    let kept = before.as_ref().and_then(|before| before.factory.as_ref()?.upstream.clone());
     let key_file = match key_file {
         Some(path) => Some(std::fs::canonicalize(path).map_err(of_file(path))?),
-        // Leaving the option out does not lose it.
-        None => before.as_ref().and_then(|before| before.factory.as_ref()?.upstream.as_ref()?.key_file.clone()),
+        // Leaving the option out does not lose it, and what the owner wrote of the engine's models stays.
+        None => kept.as_ref().and_then(|upstream| upstream.key_file.clone()),
     };
-    let mut config = node_file(url, listen, key_file, &key)?;
+    let models = kept.map_or_else(BTreeMap::new, |upstream| upstream.models);
+    let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, models }, listen, &key)?;
     config.serve = before.and_then(|before| before.serve);
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
@@ -86,7 +88,7 @@ fn of_last_start(path: &Path) -> Option<raw::Config> {
     toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
-fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str) -> Result<raw::Config, Failure> {
+fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<raw::Config, Failure> {
     let id = |e: polder_core::ids::IdError| Failure::new(e.to_string());
     let project = ProjectId::parse("default").map_err(id)?;
     let home = raw::Home {
@@ -113,8 +115,8 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
         price_microeur_per_mtok: 0,
         places: 64,
         queue: None,
-        models: std::collections::BTreeMap::new(),
-        upstream: Some(raw::Upstream { url: url.to_owned(), key_file }),
+        models: BTreeMap::new(),
+        upstream: Some(upstream),
     };
     Ok(raw::Config {
         node: NodeId::parse("local").map_err(id)?,
