@@ -11,8 +11,12 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, SqliteConnection};
 
+mod keys;
+mod ledger;
 mod versions;
 
+pub use keys::StoredKey;
+pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
@@ -123,7 +127,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+        for schema in [SCHEMA, keys::SCHEMA, ledger::SCHEMA] {
+            sqlx::raw_sql(schema).execute(&pool).await?;
+        }
         Ok(Self { pool })
     }
 
