@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use crate::ledger::client_of;
 use crate::shutdown::Shutdown;
 
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,7 +59,7 @@ pub async fn serve_tcp(listener: TcpListener, router: Router, mut shutdown: Shut
             accepted = listener.accept() => accepted,
             () = shutdown.wait() => break,
         };
-        let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
+        let (Ok((stream, address)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -71,7 +72,7 @@ pub async fn serve_tcp(listener: TcpListener, router: Router, mut shutdown: Shut
                 () = shutdown.wait() => return,
             };
             if stream.set_nodelay(true).is_ok() && matches!(first_byte, Ok(Ok(1))) {
-                serve_connection(stream, router, shutdown).await;
+                client_of(address.ip(), serve_connection(stream, router, shutdown)).await;
             }
             drop(place);
         });

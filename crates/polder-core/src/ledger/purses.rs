@@ -9,6 +9,13 @@ use super::{Bucket, Budget, Limits};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Account(u32);
 
+impl Account {
+    /// Its place, counted from 0 in the order in which accounts were added.
+    pub fn place(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 /// The accounts that a request is counted in: key, project, tenant.
 pub type Path = [Account; 3];
 
@@ -193,14 +200,19 @@ impl Purses {
         }
     }
 
+    /// Every account, in the order in which they were added.
+    pub fn accounts(&self) -> impl Iterator<Item = Account> {
+        (0..u32::try_from(self.purses.len()).unwrap_or(u32::MAX)).map(Account)
+    }
+
     fn purse(&mut self, account: Account) -> Option<&mut Purse> {
-        self.purses.get_mut(usize::try_from(account.0).ok()?)
+        self.purses.get_mut(account.place())
     }
 
     /// Whether any account of a path has a budget.
     pub fn pays(&self, path: &Path) -> bool {
         path.iter().any(|account| {
-            let purse = usize::try_from(account.0).ok().and_then(|place| self.purses.get(place));
+            let purse = self.purses.get(account.place());
             purse.and_then(|purse| purse.money.as_ref()).is_some_and(|money| money.budget.is_some())
         })
     }

@@ -14,7 +14,8 @@ use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text,
+    Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json,
+    read_text,
 };
 use crate::frameworks;
 use crate::home::lifecycle::Guardrail;
@@ -77,6 +78,13 @@ pub struct Home {
     /// The files of further framework versions that policies may name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frameworks: Vec<PathBuf>,
+    /// What is bounded before a request is looked at.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub admission: Admission,
+}
+
+fn is_default(admission: &Admission) -> bool {
+    *admission == Admission::default()
 }
 
 /// One `[[home.projects]]` table.
@@ -169,6 +177,7 @@ impl Home {
                 .iter()
                 .map(|file| framework(&folder.join(file), content))
                 .collect::<Result<_, _>>()?,
+            admission: self.admission,
         })
     }
 }

@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use polder_core::ids::{DecisionId, NodeId, ProjectId};
 use polder_core::labels::Labels;
 
+use crate::clock::now_ms;
 use crate::home::Home;
+use crate::ledger::{self, Key, Ledger};
 
 mod answer;
 mod body;
@@ -21,6 +23,7 @@ mod chat;
 mod embeddings;
 mod error;
 mod labels;
+mod limits;
 mod models;
 mod sse;
 
@@ -32,6 +35,8 @@ pub use error::ApiError;
 pub struct Gateway {
     /// The home behind it.
     pub home: Arc<Home>,
+    /// Whose keys, budgets and usage these are.
+    pub ledger: Arc<Ledger>,
     /// Largest request body that is read, in bytes.
     pub body_bytes_max: usize,
 }
@@ -60,6 +65,8 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> ApiError {
 /// Who asks: the project behind a key, with its labels.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    /// The key.
+    pub key: Arc<Key>,
     /// The project that the key belongs to.
     pub project: ProjectId,
     /// What the project says of its requests; a request may only narrow it.
@@ -69,12 +76,17 @@ pub struct Caller {
 impl Gateway {
     /// Who asks, by the key in `Authorization: Bearer …`.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let refused = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
-        let key = bearer(headers)
-            .ok_or_else(|| refused("no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`"))?;
-        let (project, labels) =
-            self.home.project_of(key).ok_or_else(|| refused("this API key is not known here: check OPENAI_API_KEY"))?;
-        Ok(Caller { project: project.clone(), labels: labels.clone() })
+        let key = bearer(headers).ok_or_else(|| {
+            let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
+            ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+        })?;
+        self.caller_of(key)
+    }
+
+    /// Who asks, by the key itself.
+    fn caller_of(&self, key: &str) -> Result<Caller, ApiError> {
+        let key = self.ledger.identify(key, ledger::client(), now_ms()).map_err(limits::denied)?;
+        Ok(Caller { project: key.project.clone(), labels: key.labels.clone(), key })
     }
 }
 

@@ -21,7 +21,7 @@ use polder_core::usage::day_of;
 use serde_json::value::RawValue;
 
 use crate::clock::{now_ms, random};
-use crate::config::{ApiKey, HomeConfig};
+use crate::config::HomeConfig;
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
 use crate::peers::wire::{Envelope, Frame, VERSION, Work};
@@ -45,7 +45,6 @@ pub struct Home {
     /// The tenant it speaks for.
     pub tenant: TenantId,
     projects: BTreeMap<ProjectId, Labels>,
-    keys: Vec<ApiKey>,
     authority: SigningKey,
     peers: BTreeMap<NodeId, Arc<dyn Peer>>,
     /// What it knows of the factories.
@@ -123,7 +122,6 @@ impl Home {
             node,
             tenant: config.tenant.clone(),
             projects: config.projects.clone(),
-            keys: config.keys.clone(),
             authority,
             peers,
             view,
@@ -132,15 +130,6 @@ impl Home {
             store,
             capabilities: Mutex::new(BTreeMap::new()),
         }
-    }
-
-    /// The project that an application's key belongs to, with its labels.
-    pub fn project_of(&self, key: &str) -> Option<(&ProjectId, &Labels)> {
-        use sha2::Digest as _;
-        let digest: [u8; 32] = sha2::Sha256::digest(key.as_bytes()).into();
-        // Comparing digests: how long it takes says nothing about a key.
-        let held = self.keys.iter().find(|held| held.sha256.0 == digest)?;
-        self.projects.get_key_value(&held.project)
     }
 
     /// The labels of a project.
@@ -336,7 +325,7 @@ impl Attempt {
             }
             EngineError::UnknownModel { .. } => placement::MODEL_NOT_SERVED,
             EngineError::Busy { .. } => placement::NO_CAPACITY,
-            EngineError::ModelFile { .. } | EngineError::Failed { .. } => "engine-failed",
+            EngineError::ModelFile { .. } | EngineError::Stopped { .. } | EngineError::Failed { .. } => "engine-failed",
         };
         Self::out(rule, &error.to_string())
     }

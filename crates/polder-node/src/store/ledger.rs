@@ -182,7 +182,8 @@ impl Store {
 
     /// The answers that were under way when another boot ended.
     pub async fn lost_answers(&self, boot: &str) -> Result<Vec<OpenAnswer>, StoreError> {
-        let sql = "SELECT decision, factory, project, key, price, reserved, pays, at_ms FROM open_answer WHERE boot != ?";
+        let sql =
+            "SELECT decision, factory, project, key, price, reserved, pays, at_ms FROM open_answer WHERE boot != ?";
         let rows = sqlx::query(sql).bind(boot).fetch_all(&self.pool).await?;
         let read = |row: &SqliteRow| {
             let odd = |_| StoreError(sqlx::Error::Decode("an open answer cannot be read".into()));
@@ -209,9 +210,12 @@ impl Store {
         let Some(boot) = row.map(|row| row.get::<String, _>(0)) else { return Ok(()) };
         for (account, period) in &answer.pays {
             let lent = lent(&mut transaction, &boot, account, *period).await?;
-            put_lent(&mut transaction, &boot, account, *period, lent.saturating_sub(answer.reserved)).await?;
+            // An answer may have been extended after its row was written; the tranche that it was extended from is lost too.
+            let paid = usage.counts.microeur.min(lent);
+            let freed = lent.saturating_sub(answer.reserved.max(paid));
+            put_lent(&mut transaction, &boot, account, *period, freed).await?;
             let spent = spent(&mut transaction, account, *period).await?;
-            put_spent(&mut transaction, account, *period, spent.saturating_add(usage.counts.microeur)).await?;
+            put_spent(&mut transaction, account, *period, spent.saturating_add(paid)).await?;
         }
         count(&mut transaction, usage).await?;
         Ok(transaction.commit().await?)
