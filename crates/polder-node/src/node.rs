@@ -180,7 +180,8 @@ impl Node {
         if let (Some(home), Some(ledger)) = (&self.home, &self.ledger) {
             let (home, ledger) = (Arc::clone(home), Arc::clone(ledger));
             let gateway = Gateway { home, ledger, body_bytes_max: self.config.body_bytes_max };
-            router = router.merge(gateway::router(gateway));
+            let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
+            router = router.merge(gateway::router(gateway, kept));
         }
         router.fallback(unknown_route)
     }

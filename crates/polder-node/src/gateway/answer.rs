@@ -44,7 +44,9 @@ pub async fn ask(
     let tokens_max = request.max_tokens.unwrap_or(u32::MAX);
     let mut meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
     meter.sending();
-    let placed = match gateway.home.run(&caller.project, labels, &Work::Chat(request), tokens_max).await {
+    let work = Work::Chat(request);
+    let run = gateway.home.run(&caller.project, labels, &work, tokens_max);
+    let placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
         Ok(placed) => placed,
         Err(error) => {
             meter.nothing();

@@ -42,7 +42,9 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
     let request = EmbedRequest { model: model.clone(), inputs, dimensions };
     let mut meter = gateway.meter_embed(&caller, &labels, &id, &request).await?;
     meter.sending();
-    let mut placed = match gateway.home.run(&caller.project, labels, &Work::Embed(request), 0).await {
+    let work = Work::Embed(request);
+    let run = gateway.home.run(&caller.project, labels, &work, 0);
+    let mut placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
         Ok(placed) => placed,
         Err(error) => {
             meter.nothing();

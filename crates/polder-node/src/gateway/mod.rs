@@ -25,10 +25,12 @@ mod error;
 mod labels;
 mod limits;
 mod models;
+mod repeats;
 mod sse;
 
 pub use body::read_object;
 pub use error::ApiError;
+use repeats::{Repeats, RepeatsLayer};
 
 /// What the gateway's handlers share.
 #[derive(Clone)]
@@ -41,8 +43,9 @@ pub struct Gateway {
     pub body_bytes_max: usize,
 }
 
-/// The routes of `/v1`.
-pub fn router(gateway: Gateway) -> Router {
+/// The routes of `/v1`. Answers that are kept for repeats take at most `kept_bytes_max` of memory.
+pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
+    let repeats = RepeatsLayer(Repeats::new(gateway.clone(), kept_bytes_max));
     Router::new()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
@@ -51,6 +54,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
+        .layer(repeats)
 }
 
 async fn unknown_route(State(_): State<Gateway>, uri: http::Uri) -> ApiError {
@@ -76,7 +80,7 @@ pub struct Caller {
 impl Gateway {
     /// Who asks, by the key in `Authorization: Bearer …`.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let key = bearer(headers).ok_or_else(|| {
+        let key = key_of(headers).ok_or_else(|| {
             let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
             ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
         })?;
@@ -95,6 +99,11 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The key of a request: as OpenAI's SDKs send it, or as Anthropic's do.
+fn key_of(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers).or_else(|| headers.get("x-api-key")?.to_str().ok())
 }
 
 /// The headers that lead from an answer to its proof.

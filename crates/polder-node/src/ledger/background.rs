@@ -22,6 +22,9 @@ use crate::store::{Books, Counts, KeyUsage, OpenAnswer};
 
 /// How often the ledger settles where nothing is short.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// How often factories are asked about answers that ended without a word, and how long one may take to tell.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a ledger that had less than was wanted is asked again, in milliseconds.
 const ASK_AGAIN_MS: u64 = 1_000;
 /// How long a factory may take to tell what an answer used, in milliseconds.
@@ -32,37 +35,46 @@ const TELL_LOST_MS_MAX: u64 = 600_000;
 const ASKED_AT_ONCE: usize = 64;
 
 impl Ledger {
-    /// Runs until shutdown.
+    /// Runs until shutdown. Asking the factories is a loop of its own: one that does not answer holds up no tranche.
     pub async fn run(self: Arc<Self>, home: Arc<Home>, mut shutdown: Shutdown) {
+        tokio::select! {
+            () = self.settle() => {}
+            () = self.ask_after(&home) => {}
+            () = shutdown.wait() => {}
+        }
+    }
+
+    async fn settle(&self) {
+        let mut tick = tokio::time::interval(FLUSH_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.low.notified() => {}
+                _ = tick.tick() => {}
+            }
+            self.flush_and_say(false).await;
+        }
+    }
+
+    async fn ask_after(&self, home: &Home) {
         let mut lost = self.store.lost_answers(&self.boot).await.unwrap_or_else(|error| {
             tracing::error!(%error, "what was under way before the start cannot be read");
             Vec::new()
         });
         let begun_ms = now_ms();
-        let mut tick = tokio::time::interval(FLUSH_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut asked_ms = 0;
         loop {
-            tokio::select! {
-                () = self.low.notified() => {}
-                _ = tick.tick() => {}
-                () = shutdown.wait() => return,
-            }
-            self.flush_and_say(false).await;
-            let now = now_ms();
-            if now.abs_diff(asked_ms) >= ASK_AGAIN_MS {
-                asked_ms = now;
-                self.find_out(&home).await;
-                lost = self.find_lost(&home, lost, now.saturating_sub(begun_ms) > TELL_LOST_MS_MAX).await;
-            }
+            tokio::time::sleep(ASK_EVERY).await;
+            self.find_out(home).await;
+            let give_up = now_ms().saturating_sub(begun_ms) > TELL_LOST_MS_MAX;
+            lost = self.find_lost(home, lost, give_up).await;
         }
     }
 
-    /// Settles everything and gives back what is not used.
+    /// Settles everything and gives back what is not used. What is still asked after is left to the next start.
     pub async fn close(&self) {
         let left = std::mem::take(&mut self.state().uncertain);
         for mut one in left {
-            one.meter.in_full();
+            one.meter.leave();
         }
         self.flush_and_say(true).await;
     }
@@ -175,7 +187,7 @@ impl Ledger {
 /// What an execution used, by its half of the receipt: kept already, or asked of its factory and kept.
 async fn execution(home: &Home, factory: &NodeId, decision: &str) -> Option<Usage> {
     let peer = home.peer(factory)?;
-    let half: Half = peer.execution(decision).await.ok()??;
+    let half: Half = tokio::time::timeout(TELL_TIMEOUT, peer.execution(decision)).await.ok()?.ok()??;
     let Statement::Execution(execution) = &half.statement else { return None };
     if execution.decision.as_str() != decision {
         return None;

@@ -170,6 +170,27 @@ impl Meter {
         self.settle(self.seen, microeur);
     }
 
+    /// The node ends: what the tables know of is settled after the next start, the rest now.
+    pub(super) fn leave(&mut self) {
+        match self.hold.as_ref().is_some_and(|hold| hold.microeur() > 0) {
+            true => self.hold = None,
+            false => self.in_full(),
+        }
+    }
+
+    /// Waits for something unless the key is revoked meanwhile.
+    pub async fn unless_revoked<T>(&self, work: impl Future<Output = T>) -> Result<T, EngineError> {
+        let end = self.key.end.notified();
+        if self.key.is_revoked() {
+            return Err(EngineError::Stopped { cause: StopCause::Revoked });
+        }
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = end => Err(EngineError::Stopped { cause: StopCause::Revoked }),
+        }
+    }
+
     /// Counts what came; extends the reservation before it is used up, and says when it cannot be.
     async fn grow(&mut self, tokens: u64) -> Result<(), EngineError> {
         self.seen = self.seen.saturating_add(tokens);
@@ -197,21 +218,15 @@ impl Meter {
         &mut self,
         events: &mut (impl Stream<Item = Result<Event, EngineError>> + Unpin),
     ) -> Option<Result<Event, EngineError>> {
-        let key = Arc::clone(&self.key);
-        let event = {
-            let end = key.end.notified();
-            if key.is_revoked() {
-                return Some(Err(EngineError::Stopped { cause: StopCause::Revoked }));
-            }
-            tokio::select! {
-                biased;
-                event = events.next() => event,
-                () = end => Some(Err(EngineError::Stopped { cause: StopCause::Revoked })),
-            }
+        let event = match self.unless_revoked(events.next()).await {
+            Ok(event) => event,
+            Err(stopped) => Some(Err(stopped)),
         };
         match &event {
+            // An engine that does not count is not believed to have generated nothing.
+            Some(Ok(Event::Usage(usage))) if usage.completion_tokens == 0 => self.used(usage.prompt_tokens, self.seen),
             Some(Ok(Event::Usage(usage))) => self.used(usage.prompt_tokens, usage.completion_tokens),
-            Some(Ok(Event::Delta(delta))) if self.reserved < self.paid_max => {
+            Some(Ok(Event::Delta(delta))) if self.price > 0 => {
                 if let Err(error) = self.grow(tokens_of(delta)).await {
                     return Some(Err(error));
                 }

@@ -240,3 +240,6 @@ pub enum LedgerError {
     #[error("no random bytes: {0}")]
     Random(String),
 }
+
+#[cfg(test)]
+mod tests;
