@@ -212,8 +212,13 @@ fn a_crash_overruns_nothing_and_is_reconciled() {
     let tokens = world.engine.counted.tokens();
     assert!(tokens <= 6_000 && tokens <= spent + gone && spent + gone <= 6_000, "{tokens} of {stands}");
     // What no record accounts for is given back when its owner says so.
-    let released = world.told(&["budget", "reconcile"])["released"].clone();
-    assert_eq!(released, json!([{"account": account, "microeur": gone}]));
+    // Answers that were under way are asked after first.
+    let released = until("the release", || {
+        let released = world.told(&["budget", "reconcile"])["released"].clone();
+        (released != json!([])).then_some(released)
+    });
+    assert_eq!((released.as_array().unwrap().len(), &released[0]["account"]), (1, &account.clone().into()));
+    assert!(released[0]["microeur"].as_u64().unwrap() <= gone, "{released}");
     assert_eq!(world.stands(&account)["lost_microeur"], 0);
     let reply = until("its use", || Some(endpoint.post(CHAT, &chat("say", 1))).filter(|reply| reply.status == 200));
     assert_eq!(reply.json()["usage"]["completion_tokens"], 1);
@@ -295,8 +300,8 @@ fn a_revoked_key_ends_within_a_second_and_a_rotated_one_overlaps() {
     let (id, endpoint) = world.key(&[]);
     let mut held = Open::start(&endpoint, &streamed("hold", Some(9)));
     held.token();
-    let begun = Instant::now();
     assert_eq!(world.polder(&["key", "revoke", &id]).code, 0);
+    let begun = Instant::now();
     let ended: Value = serde_json::from_str(&held.data().unwrap()).unwrap();
     assert_eq!(ended["error"]["code"], "invalid_api_key", "{ended}");
     assert_eq!(held.data(), None);
@@ -429,6 +434,6 @@ fn an_sdks_retry_gets_the_answer_that_was_lost() {
     let since = Instant::now();
     drop(gone);
     until("the cancel", || (world.engine.counted.left.load(Ordering::SeqCst) > left).then_some(()));
-    assert!(since.elapsed() < Duration::from_millis(1_100), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     world.end();
 }

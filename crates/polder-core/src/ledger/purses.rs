@@ -5,6 +5,9 @@
 
 use super::{Bucket, Budget, Limits};
 
+/// How long a gateway keeps more than it needs, in milliseconds.
+const IDLE_MS: u64 = 10_000;
+
 /// The place of an account among the [`Purses`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Account(u32);
@@ -101,6 +104,8 @@ struct Tranche {
     flow: u64,
     /// What could not be reserved since the last flush.
     missed: u64,
+    /// When something was last wanted, in Unix milliseconds.
+    wanted_ms: u64,
     /// The ledger had less than was wanted.
     last: bool,
 }
@@ -327,8 +332,13 @@ impl Purses {
                     true => 0,
                     false => target.saturating_add(missed).saturating_sub(free),
                 };
-                // A little too much is kept, so that nothing swings to and fro.
-                let unused = if free > target.saturating_mul(4) { free - target } else { 0 };
+                if wanted > 0 {
+                    tranche.wanted_ms = now_ms;
+                }
+                // What was just lent is waited for: only what lies idle goes back.
+                let idle =
+                    closing || now_ms.saturating_sub(tranche.wanted_ms) >= IDLE_MS || Some(tranche.period) != current;
+                let unused = if idle && free > target.saturating_mul(4) { free - target } else { 0 };
                 if tranche.spent > 0 || wanted > 0 || unused > 0 {
                     let (account, period, spent) = (Account(place), tranche.period, tranche.spent);
                     let budget = most;
@@ -344,6 +354,8 @@ impl Purses {
         let Some(tranche) = self.tranche_of(flush) else { return };
         flush.unused = flush.unused.min(tranche.free());
         tranche.lent = tranche.lent.saturating_sub(flush.unused);
+        // From now on the ledger has something to lend.
+        tranche.last &= flush.unused == 0;
     }
 
     /// The ledger has written a flush and lent so much more.

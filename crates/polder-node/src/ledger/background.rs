@@ -29,8 +29,8 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 const ASK_AGAIN_MS: u64 = 1_000;
 /// How long a factory may take to tell what an answer used, in milliseconds.
 const TELL_MS_MAX: u64 = 30_000;
-/// How long it may take where this node was gone meanwhile, in milliseconds.
-const TELL_LOST_MS_MAX: u64 = 600_000;
+/// How long it may take where both were gone, in milliseconds.
+const TELL_SILENT_MS_MAX: u64 = 600_000;
 /// How many answers are asked after at a time.
 const ASKED_AT_ONCE: usize = 64;
 
@@ -65,8 +65,7 @@ impl Ledger {
         loop {
             tokio::time::sleep(ASK_EVERY).await;
             self.find_out(home).await;
-            let give_up = now_ms().saturating_sub(begun_ms) > TELL_LOST_MS_MAX;
-            lost = self.find_lost(home, lost, give_up).await;
+            lost = self.find_lost(home, lost, now_ms().saturating_sub(begun_ms)).await;
         }
     }
 
@@ -142,25 +141,30 @@ impl Ledger {
         };
         for mut one in some {
             match execution(home, &one.factory, one.decision.as_str()).await {
-                Some(usage) => one.meter.told(usage),
-                None if now_ms().saturating_sub(one.since_ms) > TELL_MS_MAX => one.meter.in_full(),
-                None => self.state().uncertain.push(one),
+                Told::Used(usage) => one.meter.told(usage),
+                _ if now_ms().saturating_sub(one.since_ms) > TELL_MS_MAX => one.meter.in_full(),
+                _ => self.state().uncertain.push(one),
             }
         }
     }
 
     /// Asks about the answers of a process that is gone; returns those that nobody has told of yet.
-    async fn find_lost(&self, home: &Home, lost: Vec<OpenAnswer>, give_up: bool) -> Vec<OpenAnswer> {
+    async fn find_lost(&self, home: &Home, lost: Vec<OpenAnswer>, since_ms: u64) -> Vec<OpenAnswer> {
         let mut left = Vec::new();
         for answer in lost {
             let told = match NodeId::parse(&answer.factory) {
                 Ok(factory) => execution(home, &factory, &answer.decision).await,
-                Err(_) => None,
+                Err(_) => Told::Unknown,
             };
-            if told.is_none() && !give_up {
-                left.push(answer);
-                continue;
-            }
+            let told = match told {
+                Told::Used(usage) => Some(usage),
+                Told::Unknown if since_ms > TELL_MS_MAX => None,
+                Told::Silent if since_ms > TELL_SILENT_MS_MAX => None,
+                _ => {
+                    left.push(answer);
+                    continue;
+                }
+            };
             let counts = told.map(|usage| Counts {
                 requests: 1,
                 prompt_tokens: usage.prompt_tokens,
@@ -184,19 +188,33 @@ impl Ledger {
     }
 }
 
-/// What an execution used, by its half of the receipt: kept already, or asked of its factory and kept.
-async fn execution(home: &Home, factory: &NodeId, decision: &str) -> Option<Usage> {
-    let peer = home.peer(factory)?;
-    let half: Half = tokio::time::timeout(TELL_TIMEOUT, peer.execution(decision)).await.ok()?.ok()??;
-    let Statement::Execution(execution) = &half.statement else { return None };
+/// What a factory tells of an answer.
+enum Told {
+    /// What it used.
+    Used(Usage),
+    /// It knows of none; it may not have written it down yet.
+    Unknown,
+    /// It does not answer.
+    Silent,
+}
+
+/// What an execution used, by its half of the receipt, which is kept.
+async fn execution(home: &Home, factory: &NodeId, decision: &str) -> Told {
+    let Some(peer) = home.peer(factory) else { return Told::Unknown };
+    let half: Half = match tokio::time::timeout(TELL_TIMEOUT, peer.execution(decision)).await {
+        Ok(Ok(Some(half))) => half,
+        Ok(Ok(None)) => return Told::Unknown,
+        Ok(Err(_)) | Err(_) => return Told::Silent,
+    };
+    let Statement::Execution(execution) = &half.statement else { return Told::Unknown };
     if execution.decision.as_str() != decision {
-        return None;
+        return Told::Unknown;
     }
     let usage = Usage { prompt_tokens: execution.prompt_tokens, completion_tokens: execution.completion_tokens };
     if let Err(error) = home.keep_half(decision, &half).await {
         tracing::error!(error, decision, "a receipt's half could not be kept");
     }
-    Some(usage)
+    Told::Used(usage)
 }
 
 impl Books {

@@ -22,7 +22,7 @@ use crate::gateway::ApiError;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How long a run whose clients have all left waits for a retry: an SDK's first comes after half a second, and the engine is
 /// to hear of the end within a second.
-const GRACE: Duration = Duration::from_millis(850);
+const GRACE: Duration = Duration::from_millis(700);
 
 /// A run.
 pub struct Run {
@@ -35,7 +35,7 @@ pub struct Run {
     answer: Mutex<Answer>,
     /// What all runs keep, in bytes.
     all_bytes: Arc<AtomicUsize>,
-    changed: Notify,
+    changed: Arc<Notify>,
     readers: AtomicUsize,
     /// A retry has it already.
     taken: AtomicBool,
@@ -66,7 +66,7 @@ impl Run {
             named,
             answer: Mutex::default(),
             all_bytes: Arc::clone(all_bytes),
-            changed: Notify::new(),
+            changed: Arc::default(),
             readers: AtomicUsize::new(0),
             taken: AtomicBool::new(false),
             told: AtomicBool::new(false),
@@ -270,7 +270,7 @@ impl Joined {
                 if let Some(stream) = &mut rest {
                     return stream.next().await.map(|piece| (piece, (joined, place, rest)));
                 }
-                let changed = joined.0.changed.notified();
+                let changed = Arc::clone(&joined.0.changed).notified_owned();
                 {
                     let mut answer = joined.0.answer();
                     if let Some(piece) = answer.pieces.get(place).cloned() {
