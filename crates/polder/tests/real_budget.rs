@@ -248,6 +248,13 @@ fn rates_are_kept_and_said_in_openais_words() {
     assert_eq!(endpoint.post(CHAT, &chat("say", 200)).status, 429);
     assert_eq!(endpoint.post(CHAT, &chat("say", 20)).status, 200);
 
+    // What no budget pays for is counted with its price all the same.
+    let free = world.with(&world.configured);
+    assert_eq!(free.post(CHAT, &chat("say", 7)).status, 200);
+    let keys = world.told(&["budget", "usage"])["keys"].clone();
+    let counted = |one: &&Value| one["key"].as_str().unwrap().starts_with("config-");
+    assert_eq!(keys.as_array().unwrap().iter().find(counted).unwrap()["today"]["microeur"], 7, "{keys}");
+
     let (_, endpoint) = world.key(&["--streams", "1"]);
     let mut held = Open::start(&endpoint, &streamed("hold", Some(9)));
     held.token();
@@ -335,6 +342,13 @@ fn keys_cannot_be_guessed_at_leisure() {
     let mut world = World::start();
     let (id, good) = world.key(&[]);
     assert_eq!(good.get("/v1/models").status, 200);
+    // An application's key is no owner's token.
+    for path in ["/api/v1/keys", "/api/v1/budgets", "/api/v1/usage"] {
+        assert_eq!(good.get(path).status, 403, "{path}");
+    }
+    assert_eq!(good.post("/api/v1/keys", &json!({"project": "default"})).status, 403);
+    assert_eq!(good.post(&format!("/api/v1/keys/{id}/rotate"), &json!({})).status, 403);
+    assert_eq!(good.call("DELETE", &format!("/api/v1/keys/{id}"), &[], b"").status, 403);
     let wrong = |key: String| world.with(&key).get("/v1/models");
     let guesses =
         [format!("sk-polder-{id}-{}", "a".repeat(43)), format!("sk-polder-{}-{}", "0".repeat(16), "a".repeat(43))];
@@ -429,7 +443,9 @@ fn an_sdks_retry_gets_the_answer_that_was_lost() {
     // Nobody comes back: the engine hears of it within a second.
     let left = world.engine.counted.left.load(Ordering::SeqCst);
     let before = asked();
-    let gone = Open::start_with(&endpoint, &chat("wait 20000", 5), &[("x-stainless-retry-count", "0")]);
+    let mut endless = chat("hold", 0);
+    endless.as_object_mut().unwrap().remove("max_tokens");
+    let gone = Open::start_with(&endpoint, &endless, &[("x-stainless-retry-count", "0")]);
     until("the last", || (asked() > before).then_some(()));
     let since = Instant::now();
     drop(gone);

@@ -172,6 +172,8 @@ struct Purse {
 #[derive(Debug, Default)]
 pub struct Purses {
     purses: Vec<Purse>,
+    /// The accounts that have, or had, a budget.
+    paying: Vec<Account>,
 }
 
 impl Purses {
@@ -200,6 +202,7 @@ impl Purses {
             }
             (None, Some(_)) => {
                 purse.money = Some(Money { budget: limits.budget, current: 0, tranches: Vec::with_capacity(2) });
+                self.paying.push(account);
             }
             (None, None) => {}
         }
@@ -315,8 +318,9 @@ impl Purses {
     /// What is to be settled with the ledger now, into a list that the caller keeps. With `closing`, everything that is not
     /// reserved goes back.
     pub fn flushes(&mut self, now_ms: u64, closing: bool, list: &mut Vec<Flush>) {
-        for (place, purse) in (0..).zip(&mut self.purses) {
-            let Some(money) = &mut purse.money else { continue };
+        for account in &self.paying {
+            let money = self.purses.get_mut(account.place()).and_then(|purse| purse.money.as_mut());
+            let Some(money) = money else { continue };
             let budget = money.budget.filter(|_| !closing);
             let current = budget.map(|budget| money.enter(budget, now_ms));
             let most = budget.map_or(0, |budget| budget.microeur);
@@ -340,7 +344,7 @@ impl Purses {
                     closing || now_ms.saturating_sub(tranche.wanted_ms) >= IDLE_MS || Some(tranche.period) != current;
                 let unused = if idle && free > target.saturating_mul(4) { free - target } else { 0 };
                 if tranche.spent > 0 || wanted > 0 || unused > 0 {
-                    let (account, period, spent) = (Account(place), tranche.period, tranche.spent);
+                    let (account, period, spent) = (*account, tranche.period, tranche.spent);
                     let budget = most;
                     list.push(Flush { account, period, budget, spent, wanted, unused, last: tranche.last });
                 }

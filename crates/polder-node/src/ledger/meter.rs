@@ -53,6 +53,8 @@ pub struct Meter {
     sent: bool,
     /// Whether reading is what is paid for.
     reads: bool,
+    /// Whether a budget pays, so that the reserved price is the most that is asked.
+    pays: bool,
     placed: Option<(DecisionId, NodeId)>,
 }
 
@@ -84,6 +86,7 @@ impl Ledger {
             seen: 0,
             sent: false,
             reads: false,
+            pays: asked.price_max > 0,
             placed: None,
         })
     }
@@ -102,7 +105,7 @@ impl Meter {
 
     /// It runs at a factory, at its price; a price that rose meanwhile counts from the next request on.
     pub fn placed(&mut self, decision: &DecisionId, factory: &NodeId, price: u64) {
-        self.price = self.price.min(price);
+        self.price = if self.pays { self.price.min(price) } else { price };
         self.placed = Some((decision.clone(), factory.clone()));
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.microeur() > 0) {
             let mut state = self.ledger.state();
