@@ -67,7 +67,8 @@ pub struct Home {
     pub weights: Weights,
     /// The tenant's projects.
     pub projects: Vec<Project>,
-    /// The applications' keys.
+    /// The applications' keys; those that the node made itself are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<ApiKey>,
     /// Claims that must be proved of every policy before it comes into force: names, or paths of files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
