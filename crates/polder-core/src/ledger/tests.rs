@@ -297,6 +297,7 @@ fn a_budget_that_comes_and_goes_settles_what_was_reserved_from_it() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // Threads are what this is about.
 fn threads_share_a_purse_without_overrun() {
     let world = Arc::new(Mutex::new(World::new(1, [budget(10_000, Window::Total); 3])));
     let threads: Vec<_> = (0..8)
