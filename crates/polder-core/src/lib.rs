@@ -13,6 +13,8 @@ pub mod framework;
 pub mod ids;
 pub mod keys;
 pub mod labels;
+pub mod ledger;
+
 pub mod merkle;
 pub mod note;
 pub mod placement;

@@ -140,6 +140,24 @@ pub struct HomeConfig {
     pub solver: Option<PathBuf>,
     /// Further framework versions that policies may name.
     pub frameworks: Vec<Framework>,
+    /// What is bounded before a request is looked at.
+    pub admission: Admission,
+}
+
+/// The `[home.admission]` table: what is bounded before a request is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admission {
+    /// Failed keys per minute from one address before it is made to wait.
+    pub failed_keys_per_minute: u64,
+    /// Largest sum of the answers that are kept in memory for repeats, in bytes.
+    pub kept_answers_bytes_max: usize,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { failed_keys_per_minute: 30, kept_answers_bytes_max: 64 << 20 }
+    }
 }
 
 /// An application's key, without its secret.

@@ -276,12 +276,30 @@ pub enum EngineError {
         /// When a place is likely.
         retry_after_s: u32,
     },
+    /// The home stopped the answer.
+    #[error("{cause}")]
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
     /// The engine does not answer, or stopped in the middle.
     #[error("the engine failed: {reason}")]
     Failed {
         /// What happened, without any of the prompt.
         reason: String,
     },
+}
+
+/// Why a home stops an answer that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// A budget of the key, its project or its tenant is used up.
+    #[error("the budget is used up: the answer ends here; whoever keeps the budget can raise it")]
+    Quota,
+    /// The key was revoked.
+    #[error("this API key was revoked while its answer came")]
+    Revoked,
 }
 
 /// A future that an [`Engine`] returns.

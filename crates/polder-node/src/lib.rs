@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod home;
 pub mod inference;
 pub mod keys;
+pub mod ledger;
 pub mod log;
 pub mod node;
 pub mod peers;

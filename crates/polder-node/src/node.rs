@@ -30,6 +30,7 @@ use crate::home::lifecycle::Lifecycle;
 use crate::home::{Home, Known, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
+use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
@@ -78,6 +79,8 @@ pub struct Node {
     pub log: Log,
     /// Its home, where it is one.
     pub home: Option<Arc<Home>>,
+    /// The keys, budgets and usage of its tenant, where it is a home.
+    pub ledger: Option<Arc<Ledger>>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
     keys: NodeKeys,
@@ -109,12 +112,19 @@ impl Node {
             }
             None => None,
         };
+        let ledger = match &config.home {
+            Some(home) => {
+                let opened = Ledger::open(home, store.clone()).await;
+                Some(Arc::new(opened.map_err(|e| NodeError::System(e.to_string()))?))
+            }
+            None => None,
+        };
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
         let of_home = home.iter().flat_map(|home| home.view.policies().refused());
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
-        Ok(Arc::new(Self { config, store, log, home, factory, keys, _lock: lock, started_ms: now_ms() }))
+        Ok(Arc::new(Self { config, store, log, home, ledger, factory, keys, _lock: lock, started_ms: now_ms() }))
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
@@ -145,6 +155,9 @@ impl Node {
         if let Some(home) = &self.home {
             home.look_round().await;
             tasks.spawn(look_round(Arc::clone(home), shutdown.clone()));
+            if let Some(ledger) = &self.ledger {
+                tasks.spawn(Arc::clone(ledger).run(Arc::clone(home), shutdown.clone()));
+            }
         }
         let service = TowerToHyperService::new(self.router());
         tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
@@ -157,6 +170,9 @@ impl Node {
         }
         // The socket's file is gone with the node; one left by a crash is replaced at the next start.
         drop(std::fs::remove_file(&socket_path));
+        if let Some(ledger) = &self.ledger {
+            ledger.close().await;
+        }
         self.store.close().await;
         Ok(())
     }
@@ -172,9 +188,11 @@ impl Node {
                 let log = self.log.clone();
                 get(move || async move { log.checkpoint() })
             });
-        if let Some(home) = &self.home {
-            let gateway = Gateway { home: Arc::clone(home), body_bytes_max: self.config.body_bytes_max };
-            router = router.merge(gateway::router(gateway));
+        if let (Some(home), Some(ledger)) = (&self.home, &self.ledger) {
+            let (home, ledger) = (Arc::clone(home), Arc::clone(ledger));
+            let gateway = Gateway { home, ledger, body_bytes_max: self.config.body_bytes_max };
+            let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
+            router = router.merge(gateway::router(gateway, kept));
         }
         router.fallback(unknown_route)
     }

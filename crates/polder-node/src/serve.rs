@@ -26,6 +26,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::Limits;
+use crate::ledger::client_of;
 use crate::shutdown::Shutdown;
 
 mod connection;
@@ -182,7 +183,8 @@ pub async fn serve_tcp<S, B>(
     let head_bytes_max = limits.header_bytes_max;
     let accepted = accept(listener, &gate, &mut shutdown, |mut stream, place| match (place, workers.next()) {
         (Ok(place), Some(worker)) => {
-            worker.spawn(connection::serve(stream, place, service.clone(), head_bytes_max));
+            let client = stream.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+            worker.spawn(client_of(client, connection::serve(stream, place, service.clone(), head_bytes_max)));
         }
         // There is room for it in a new connection's buffer, and if there were none, nobody would wait.
         (Err(refusal), _) => drop(stream.write(&refusal.bytes())),

@@ -11,9 +11,13 @@ use polder_core::ids::NodeId;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+mod keys;
 mod leaves;
+mod ledger;
 mod versions;
 
+pub use keys::StoredKey;
+pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
@@ -128,7 +132,7 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in [SCHEMA, leaves::SCHEMA] {
+        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA] {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
         Ok(Self { pool })

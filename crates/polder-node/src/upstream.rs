@@ -186,6 +186,11 @@ impl Upstream {
     }
 }
 
+fn is_stream(response: &http::Response<Incoming>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
 /// What an engine's error means to an application. What it says of a request goes back to whoever sent the request, and nowhere else.
 async fn refusal(response: http::Response<Incoming>, mut busy: Busy) -> EngineError {
     let status = response.status();
@@ -229,11 +234,14 @@ impl Engine for Upstream {
                 request.rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
             }
             let body = Bytes::from(serde_json::to_vec(&request).map_err(failed)?);
-            if request.stream {
-                let (response, busy) = self.send(Method::POST, "/chat/completions", body).await?;
+            let (response, mut busy) = self.send(Method::POST, "/chat/completions", body).await?;
+            // Some engines stream whatever they are asked.
+            if request.stream || is_stream(&response) {
                 return Ok(Box::pin(Reading::new(busy, response.into_body())) as EventStream);
             }
-            let events = answer::whole(&self.read(Method::POST, "/chat/completions", body).await?)?;
+            let text = busy.read(response.into_body(), ANSWER_BYTES_MAX).await.map_err(failed)?;
+            busy.give_back();
+            let events = answer::whole(&text)?;
             Ok(Box::pin(futures_util::stream::iter(events.into_iter().map(Ok))) as EventStream)
         })
     }

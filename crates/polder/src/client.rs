@@ -74,6 +74,11 @@ impl Client {
         self.call(Method::POST, path, Some(body), headers).await
     }
 
+    /// Deletes what a path names.
+    pub async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::DELETE, path, None, &[]).await
+    }
+
     async fn call(
         &self,
         method: Method,

@@ -163,6 +163,11 @@ fn the_migration_page_prints_what_it_says() {
     prints_what_it_says("docs/migrate.md");
 }
 
+#[test]
+fn the_keys_page_prints_what_it_says() {
+    prints_what_it_says("docs/keys.md");
+}
+
 /// Notes that a test could not run, and why, where `cargo xtask test` counts it.
 fn skip(name: &str, reason: &str) {
     use std::io::Write as _;

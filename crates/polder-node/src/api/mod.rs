@@ -20,11 +20,13 @@ use sha2::Digest as _;
 use crate::clock::now_ms;
 use crate::config::{OperatorRole, Token};
 use crate::gateway::bearer;
+use crate::ledger;
 use crate::node::Node;
 use crate::refusal;
 
 mod decide;
 mod facts;
+mod keys;
 mod policies;
 mod receipts;
 
@@ -122,6 +124,22 @@ impl Caller {
         }
     }
 
+    /// May it see keys, budgets and usage?
+    fn sees_money(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "keys, budgets and usage are for the owner and auditors")),
+        }
+    }
+
+    /// May it make keys and set budgets?
+    fn keeps_money(self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "keys and budgets are the owner's")),
+        }
+    }
+
     /// May it have the files of policies and terms read again?
     fn reloads(self) -> Result<(), Problem> {
         match self {
@@ -143,9 +161,24 @@ impl FromRequestParts<Arc<Node>> for Caller {
         })?;
         let digest: [u8; 32] = sha2::Sha256::digest(token.as_bytes()).into();
         let role = |held: &Token| (held.sha256.0 == digest).then_some(Self::Role(held.role));
-        let application = || node.home.as_ref()?.project_of(token).map(|_| Self::Application);
-        let caller = node.config.tokens.iter().find_map(role).or_else(application);
-        caller.ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here"))
+        if let Some(caller) = node.config.tokens.iter().find_map(role) {
+            return Ok(caller);
+        }
+        // Keys are tried here too: failures count as they do for applications.
+        let denied = match &node.ledger {
+            Some(ledger) => match ledger.identify(token, ledger::client(), now_ms()) {
+                Ok(_) => return Ok(Self::Application),
+                Err(denied) => denied,
+            },
+            None => ledger::Denied::Unknown,
+        };
+        Err(match denied {
+            ledger::Denied::Unknown => Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here"),
+            ledger::Denied::Guessing(_) => {
+                let detail = "too many wrong tokens came from this address: wait a minute";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            }
+        })
     }
 }
 
@@ -164,6 +197,12 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/policies/rollback", post(policies::rollback))
         .route("/api/v1/policies/diff", post(policies::diff))
         .route("/api/v1/policies/{version}", get(policies::show))
+        .route("/api/v1/keys", get(keys::list).post(keys::create))
+        .route("/api/v1/keys/{id}", axum::routing::delete(keys::revoke))
+        .route("/api/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/api/v1/budgets", get(keys::budgets).post(keys::set_budget))
+        .route("/api/v1/budgets/reconcile", post(keys::reconcile))
+        .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)

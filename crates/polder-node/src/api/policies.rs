@@ -139,7 +139,7 @@ fn home(node: &Node) -> Result<&Arc<Home>, Problem> {
     node.home.as_ref().ok_or_else(missing)
 }
 
-async fn question<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+pub(super) async fn question<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let object = crate::gateway::read_object(headers, body, BODY_BYTES_MAX).await;
     let object = object.map_err(|error| bad(error.message()))?;

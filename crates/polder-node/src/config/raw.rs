@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::limits::Serve;
 use super::{
-    ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text,
+    Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json,
+    read_text,
 };
 use crate::frameworks;
 use crate::home::lifecycle::Guardrail;
@@ -70,7 +71,8 @@ pub struct Home {
     pub weights: Weights,
     /// The tenant's projects.
     pub projects: Vec<Project>,
-    /// The applications' keys.
+    /// The applications' keys; those that the node made itself are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<ApiKey>,
     /// Claims that must be proved of every policy before it comes into force: names, or paths of files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,6 +83,13 @@ pub struct Home {
     /// The files of further framework versions that policies may name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frameworks: Vec<PathBuf>,
+    /// What is bounded before a request is looked at.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub admission: Admission,
+}
+
+fn is_default(admission: &Admission) -> bool {
+    *admission == Admission::default()
 }
 
 /// One `[[home.projects]]` table.
@@ -199,6 +208,7 @@ impl Home {
                 .iter()
                 .map(|file| framework(&folder.join(file), content))
                 .collect::<Result<_, _>>()?,
+            admission: self.admission,
         })
     }
 }

@@ -30,15 +30,30 @@ pub struct Answer {
 }
 
 /// Decides about a conversation and has it answered. Errors that come before the first token are the request's own.
-pub async fn ask(gateway: &Gateway, caller: &Caller, labels: Labels, request: ChatRequest) -> Result<Answer, ApiError> {
+pub async fn ask(
+    gateway: &Gateway,
+    caller: &Caller,
+    labels: Labels,
+    mut request: ChatRequest,
+) -> Result<Answer, ApiError> {
     let unknown = || ApiError::unknown_model(&request.model);
     let model = ModelId::parse(&request.model).map_err(|_| unknown())?;
     if !gateway.home.offers(&model, Action::Infer) {
         return Err(unknown());
     }
-    let placed = gateway.home.run(&caller.project, labels, Work::Chat(request)).await?;
+    let mut meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
+    meter.sending();
+    let run = gateway.home.run(&caller.project, labels, Work::Chat(request));
+    let placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
+        Ok(placed) => placed,
+        Err(error) => {
+            meter.nothing();
+            return Err(error.into());
+        }
+    };
     let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
-    Ok(Answer { decision, factory, events: Box::pin(events(placed, Arc::clone(&gateway.home))) })
+    meter.placed(&decision, &factory, gateway.price_of(&factory));
+    Ok(Answer { decision, factory, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
 }
 
 /// The frames of an answer, the first among them, as events or the failure that ended them.

@@ -25,17 +25,21 @@ fn malformed(message: impl Into<String>) -> ApiError {
 
 /// Reads a body as a JSON object.
 pub async fn read_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<Map<String, Value>, ApiError> {
+    parse_object(&read_bytes(headers, body, limit).await?)
+}
+
+/// Reads a bounded body.
+pub async fn read_bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
     not_compressed(headers)?;
-    let bytes = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large(limit)),
-        Err(_) => return Err(malformed("the body broke off")),
-    };
-    parse_object(&bytes)
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large(limit)),
+        Err(_) => Err(malformed("the body broke off")),
+    }
 }
 
 /// Bodies are read as they come: what is small on the wire must not grow large in here.

@@ -39,11 +39,22 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
     if !gateway.home.offers(&id, Action::Embed) {
         return Err(ApiError::unknown_model(&model));
     }
-    let work = Work::Embed(EmbedRequest { model: model.clone(), inputs, dimensions });
-    let mut placed = gateway.home.run(&caller.project, labels, work).await?;
+    let request = EmbedRequest { model: model.clone(), inputs, dimensions };
+    let mut meter = gateway.meter_embed(&caller, &labels, &id, &request).await?;
+    meter.sending();
+    let run = gateway.home.run(&caller.project, labels, Work::Embed(request));
+    let mut placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
+        Ok(placed) => placed,
+        Err(error) => {
+            meter.nothing();
+            return Err(error.into());
+        }
+    };
+    meter.placed(&placed.decision, &placed.factory, gateway.price_of(&placed.factory));
     let Frame::Embeddings(embeddings) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than embeddings"));
     };
+    meter.used_by_reading(embeddings.prompt_tokens);
     let home = gateway.home;
     let decision = placed.decision.clone();
     tokio::spawn(async move { home.keep_receipt(&decision, &mut placed.rest).await });

@@ -5,13 +5,13 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use polder_core::placement::Outcome;
 use polder_core::statement::v1::DecisionStatement;
 use serde_json::{Map, Value, json};
 
 use crate::home::HomeError;
-use crate::inference::EngineError;
+use crate::inference::{EngineError, StopCause};
 use crate::refusal;
 
 /// An error on its way to an application.
@@ -47,6 +47,26 @@ impl ApiError {
         let mut error = Self::new(StatusCode::BAD_REQUEST, code, message);
         error.error.insert("param".to_owned(), parameter.into());
         error
+    }
+
+    /// A budget is used up: waiting does not help.
+    pub fn quota(message: impl Into<String>) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", message);
+        error.error.insert("type".to_owned(), "insufficient_quota".into());
+        error.header("x-should-retry", "false")
+    }
+
+    /// With a header.
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// With the wait that is advised.
+    pub(super) fn retry_after(self, wait_ms: u64) -> Self {
+        self.header("retry-after", &super::limits::retry_s(wait_ms).to_string())
     }
 
     /// The model is offered by no factory.
@@ -94,6 +114,10 @@ impl ApiError {
             EngineError::Invalid { parameter, .. } => Self::parameter(parameter, "invalid_value", error.to_string()),
             EngineError::UnknownModel { model } => Self::unknown_model(model),
             EngineError::Busy { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "no_capacity", error.to_string()),
+            EngineError::Stopped { cause: StopCause::Quota } => Self::quota(error.to_string()),
+            EngineError::Stopped { cause: StopCause::Revoked } => {
+                Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", error.to_string())
+            }
             EngineError::ModelFile { .. } | EngineError::Failed { .. } => {
                 Self::new(StatusCode::BAD_GATEWAY, "engine_failed", error.to_string())
             }

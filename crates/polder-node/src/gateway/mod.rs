@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use polder_core::ids::{DecisionId, NodeId, ProjectId};
 use polder_core::labels::Labels;
 
+use crate::clock::now_ms;
 use crate::home::Home;
+use crate::ledger::{self, Key, Ledger};
 
 mod answer;
 mod body;
@@ -22,26 +24,32 @@ mod embeddings;
 mod error;
 mod images;
 mod labels;
+mod limits;
 mod messages;
 mod models;
+mod repeats;
 mod rerank;
 mod shape;
 mod sse;
 
 pub use body::read_object;
 pub use error::ApiError;
+use repeats::{Repeats, RepeatsLayer};
 
 /// What the gateway's handlers share.
 #[derive(Clone)]
 pub struct Gateway {
     /// The home behind it.
     pub home: Arc<Home>,
+    /// Whose keys, budgets and usage these are.
+    pub ledger: Arc<Ledger>,
     /// Largest request body that is read, in bytes.
     pub body_bytes_max: usize,
 }
 
-/// The routes of `/v1`.
-pub fn router(gateway: Gateway) -> Router {
+/// The routes of `/v1`. Answers that are kept for repeats take at most `kept_bytes_max` of memory.
+pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
+    let repeats = RepeatsLayer(Repeats::new(gateway.clone(), kept_bytes_max));
     Router::new()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
@@ -54,6 +62,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
+        .layer(repeats)
 }
 
 async fn unknown_route(State(_): State<Gateway>, uri: http::Uri) -> ApiError {
@@ -68,6 +77,8 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> ApiError {
 /// Who asks: the project behind a key, with its labels.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    /// The key.
+    pub key: Arc<Key>,
     /// The project that the key belongs to.
     pub project: ProjectId,
     /// What the project says of its requests; a request may only narrow it.
@@ -77,12 +88,17 @@ pub struct Caller {
 impl Gateway {
     /// Who asks, by the key in `Authorization: Bearer …`.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let refused = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
-        let key = bearer(headers)
-            .ok_or_else(|| refused("no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`"))?;
-        let (project, labels) =
-            self.home.project_of(key).ok_or_else(|| refused("this API key is not known here: check OPENAI_API_KEY"))?;
-        Ok(Caller { project: project.clone(), labels: labels.clone() })
+        let key = key_of(headers).ok_or_else(|| {
+            let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
+            ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+        })?;
+        self.caller_of(key)
+    }
+
+    /// Who asks, by the key itself.
+    fn caller_of(&self, key: &str) -> Result<Caller, ApiError> {
+        let key = self.ledger.identify(key, ledger::client(), now_ms()).map_err(limits::denied)?;
+        Ok(Caller { project: key.project.clone(), labels: key.labels.clone(), key })
     }
 }
 
@@ -91,6 +107,11 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The key of a request: as OpenAI's SDKs send it, or as Anthropic's do.
+fn key_of(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers).or_else(|| headers.get("x-api-key")?.to_str().ok())
 }
 
 /// The headers that lead from an answer to its proof.

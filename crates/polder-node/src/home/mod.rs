@@ -21,7 +21,7 @@ use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
 
 use crate::clock::{now_ms, random};
-use crate::config::{ApiKey, HomeConfig};
+use crate::config::HomeConfig;
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
 use crate::peers::wire::{Envelope, Frame, Sealed, VERSION, Work};
@@ -47,7 +47,6 @@ pub struct Home {
     /// The tenant it speaks for.
     pub tenant: TenantId,
     projects: BTreeMap<ProjectId, Labels>,
-    keys: Vec<ApiKey>,
     authority: SigningKey,
     peers: BTreeMap<NodeId, Arc<dyn Peer>>,
     /// What it knows of the factories.
@@ -124,7 +123,6 @@ impl Home {
             node,
             tenant: config.tenant.clone(),
             projects: config.projects.clone(),
-            keys: config.keys.clone(),
             authority,
             peers,
             view,
@@ -133,15 +131,6 @@ impl Home {
             forms: Forms::default(),
             capabilities: Mutex::new(BTreeMap::new()),
         }
-    }
-
-    /// The project that an application's key belongs to, with its labels.
-    pub fn project_of(&self, key: &str) -> Option<(&ProjectId, &Labels)> {
-        use sha2::Digest as _;
-        let digest: [u8; 32] = sha2::Sha256::digest(key.as_bytes()).into();
-        // Comparing digests: how long it takes says nothing about a key.
-        let held = self.keys.iter().find(|held| held.sha256.0 == digest)?;
-        self.projects.get_key_value(&held.project)
     }
 
     /// The labels of a project.
@@ -379,7 +368,7 @@ impl Attempt {
             }
             EngineError::UnknownModel { .. } => placement::MODEL_NOT_SERVED,
             EngineError::Busy { .. } => placement::NO_CAPACITY,
-            EngineError::ModelFile { .. } | EngineError::Failed { .. } => "engine-failed",
+            EngineError::ModelFile { .. } | EngineError::Stopped { .. } | EngineError::Failed { .. } => "engine-failed",
         };
         Self::out(rule, &error.to_string())
     }

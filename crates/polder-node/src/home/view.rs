@@ -117,6 +117,13 @@ impl View {
         placement::decide_by(&self.row(snapshot, request), snapshot, request, excluded)
     }
 
+    /// The dearest price among the factories that every layer admits for a request, in micro-euro for a million tokens.
+    pub fn dearest(&self, snapshot: &Snapshot, request: &Request) -> u64 {
+        let row = self.row(snapshot, request);
+        let factories = snapshot.each().enumerate().filter(|(place, _)| row.admitted().contains(*place));
+        factories.map(|(_, (_, factory))| factory.inputs.price_microeur_per_mtok).max().unwrap_or(0)
+    }
+
     /// What the policies say of a request. The lock is held to look and to keep, never to ask.
     fn row(&self, snapshot: &Snapshot, request: &Request) -> Arc<Row> {
         let stale = {

@@ -1,6 +1,7 @@
 //! The subcommands, one file each: its options, its help with an example, and what it prints.
 
 pub mod ask;
+pub mod budget;
 pub mod completions;
 pub mod decide;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod doctor;
 pub mod factories;
 pub mod facts;
 pub mod framework;
+pub mod key;
 pub mod kill;
 pub mod policy;
 pub mod status;

@@ -235,6 +235,7 @@ fn write_home(
             guardrails: Vec::new(),
             solver: None,
             frameworks: Vec::new(),
+            admission: Default::default(),
         }),
         factory: None,
     };

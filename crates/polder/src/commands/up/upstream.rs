@@ -108,6 +108,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         guardrails: Vec::new(),
         solver: None,
         frameworks: Vec::new(),
+        admission: Default::default(),
     };
     let factory = raw::Factory {
         terms: "terms.cedar".into(),

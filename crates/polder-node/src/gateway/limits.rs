@@ -1,0 +1,157 @@
+//! Limits as applications hear of them: OpenAI's codes and headers, and what a request may use at most.
+//!
+//! Counting is absent; that is the ledger's.
+
+use http::StatusCode;
+use polder_core::ids::{ModelId, NodeId};
+use polder_core::labels::{Action, Labels};
+use polder_core::ledger::{Bucket, Short};
+use polder_core::request::Request;
+
+use super::{ApiError, Caller, Gateway};
+use crate::clock::now_ms;
+use crate::inference::{ChatRequest, Content, EmbedInput, EmbedRequest};
+use crate::ledger::{Asked, Denied, Level, Meter, Stop};
+
+/// Bytes of text that are taken for a token before an engine has counted.
+const BYTES_PER_TOKEN: u64 = 4;
+/// Tokens that a message or an input has beside its text.
+const TOKENS_AROUND: u64 = 8;
+/// Longest wait that is advised, in seconds: the SDKs wait no longer.
+const RETRY_S_MAX: u64 = 120;
+
+impl Gateway {
+    /// Reserves for a conversation. One that could not be stopped before it is too dear is asked for piece by piece.
+    pub(super) async fn meter_chat(
+        &self,
+        caller: &Caller,
+        labels: &Labels,
+        model: &ModelId,
+        request: &mut ChatRequest,
+    ) -> Result<Meter, ApiError> {
+        let choices = request.rest.get("n").and_then(serde_json::Value::as_u64).unwrap_or(1).max(1);
+        let paid_max = request.max_tokens.map(|tokens| u64::from(tokens).saturating_mul(choices));
+        let price_max = self.price_max(caller, labels, model, Action::Infer);
+        if paid_max.is_none() && price_max > 0 {
+            request.stream = true;
+        }
+        let asked = Asked { prompt: prompt_tokens(request), paid_max, pieces: request.stream, price_max };
+        self.meter(caller, &asked).await
+    }
+
+    /// Reserves for vectors: what is read is what is paid for, and no token is shorter than a byte.
+    pub(super) async fn meter_embed(
+        &self,
+        caller: &Caller,
+        labels: &Labels,
+        model: &ModelId,
+        request: &EmbedRequest,
+    ) -> Result<Meter, ApiError> {
+        let most = |input: &EmbedInput| match input {
+            EmbedInput::Text(text) => text.len(),
+            EmbedInput::Tokens(tokens) => tokens.len(),
+        };
+        let tokens: usize = request.inputs.iter().map(most).sum();
+        let around = TOKENS_AROUND.saturating_mul(u64::try_from(request.inputs.len()).unwrap_or(u64::MAX));
+        let paid_max = u64::try_from(tokens).unwrap_or(u64::MAX).saturating_add(around);
+        let price_max = self.price_max(caller, labels, model, Action::Embed);
+        self.meter(caller, &Asked { prompt: 0, paid_max: Some(paid_max), pieces: false, price_max }).await
+    }
+
+    async fn meter(&self, caller: &Caller, asked: &Asked) -> Result<Meter, ApiError> {
+        match self.ledger.meter(&caller.key, asked).await {
+            Ok(meter) => Ok(meter),
+            Err(stop) => Err(self.stopped(caller, stop)),
+        }
+    }
+
+    /// The dearest price at which a request may run; 0 where nobody pays from a budget.
+    fn price_max(&self, caller: &Caller, labels: &Labels, model: &ModelId, action: Action) -> u64 {
+        if !self.ledger.pays(&caller.key) {
+            return 0;
+        }
+        let (tenant, project) = (self.home.tenant.clone(), caller.project.clone());
+        let request = Request { action, tenant, project, model: Some(model.clone()), labels: labels.clone() };
+        self.home.view.dearest(&self.home.view.snapshot(now_ms()), &request)
+    }
+
+    /// A factory's price for a million tokens, in micro-euro.
+    pub(super) fn price_of(&self, factory: &NodeId) -> u64 {
+        let snapshot = self.home.view.snapshot(now_ms());
+        let found = snapshot.each().find(|(ground, _)| ground.id == *factory);
+        found.map_or(0, |(_, factory)| factory.inputs.price_microeur_per_mtok)
+    }
+
+    fn stopped(&self, caller: &Caller, stop: Stop) -> ApiError {
+        match stop {
+            Stop::Limit(level, Short::Money { .. }) => {
+                let level = level.as_str();
+                let message = format!(
+                    "the budget of this {level} does not cover this request: whoever keeps it can raise it, or ask for fewer tokens with `max_tokens`"
+                );
+                ApiError::quota(message)
+            }
+            Stop::Limit(level, short) => {
+                let error = too_fast(level, short);
+                self.ledger.rates(&caller.key).iter().zip(["requests", "tokens"]).fold(error, with_rate)
+            }
+            Stop::Broken => {
+                tracing::error!("the ledger did not lend in time; a request was refused");
+                let message = "the ledger does not answer: try again; its operator's log says why";
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", message)
+            }
+        }
+    }
+}
+
+fn too_fast(level: Level, short: Short) -> ApiError {
+    let (what, wait_ms) = match short {
+        Short::Requests(ms) => ("requests per minute", ms),
+        Short::Tokens(ms) => ("tokens per minute", ms),
+        Short::Streams | Short::Money { .. } => ("answers at once", 1_000),
+    };
+    let message = format!("this {} has reached its limit of {what}; try again a little later", level.as_str());
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message).retry_after(wait_ms)
+}
+
+/// OpenAI's headers for one rate.
+fn with_rate(error: ApiError, (bucket, name): (&Option<Bucket>, &str)) -> ApiError {
+    let Some(mut bucket) = *bucket else { return error };
+    let now = now_ms();
+    let reset = format!("{}ms", bucket.full_in_ms(now));
+    error
+        .header(&format!("x-ratelimit-limit-{name}"), &bucket.per_minute().to_string())
+        .header(&format!("x-ratelimit-remaining-{name}"), &bucket.left(now).to_string())
+        .header(&format!("x-ratelimit-reset-{name}"), &reset)
+}
+
+/// A wait in the seconds that a header carries.
+pub(super) fn retry_s(wait_ms: u64) -> u64 {
+    wait_ms.div_ceil(1_000).clamp(1, RETRY_S_MAX)
+}
+
+/// Why a key is not let in, in the words that tell nothing of other keys.
+pub(super) fn denied(denied: Denied) -> ApiError {
+    match denied {
+        Denied::Unknown => {
+            let message = "this API key is not known here: check OPENAI_API_KEY";
+            ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+        }
+        Denied::Guessing(wait_ms) => {
+            let message = "too many wrong API keys came from this address: check OPENAI_API_KEY, then wait a minute";
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message).retry_after(wait_ms)
+        }
+    }
+}
+
+/// About how many tokens a conversation is, before anything has counted them.
+fn prompt_tokens(request: &ChatRequest) -> u64 {
+    let bytes = |content: &Option<Content>| match content {
+        Some(Content::Text(text)) => text.len(),
+        Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.get("text")?.as_str()).map(str::len).sum(),
+        None => 0,
+    };
+    let text: usize = request.messages.iter().map(|message| bytes(&message.content)).sum();
+    let around = TOKENS_AROUND.saturating_mul(u64::try_from(request.messages.len()).unwrap_or(u64::MAX));
+    (u64::try_from(text).unwrap_or(u64::MAX) / BYTES_PER_TOKEN).saturating_add(around)
+}
