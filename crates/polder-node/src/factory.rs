@@ -196,7 +196,7 @@ impl Factory {
             Work::Embed(request) => (Action::Embed, &request.model),
         };
         let within = match &work {
-            Work::Chat(request) => request.max_tokens.unwrap_or(u32::MAX) <= ticket.tokens_max,
+            Work::Chat(request) => request.tokens_max() <= ticket.tokens_max,
             Work::Embed(_) => true,
         };
         let named = ticket.request.model.as_ref().map(ModelId::as_str);

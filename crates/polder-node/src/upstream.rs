@@ -33,6 +33,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest answer that is not a stream, and longest event of one, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// Choices beyond this are no answer to anything that was asked.
+const CHOICES_MAX: u32 = 128;
+
 type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// An engine behind OpenAI's API.
@@ -109,8 +112,17 @@ impl Upstream {
         #[derive(Deserialize)]
         struct Model {
             id: String,
+            /// vLLM's word for its longest context.
             #[serde(default)]
             max_model_len: Option<u32>,
+            /// llama.cpp's words.
+            #[serde(default)]
+            meta: Option<Meta>,
+        }
+        #[derive(Deserialize)]
+        struct Meta {
+            #[serde(default)]
+            n_ctx: Option<u32>,
         }
         let response = self.send(Method::GET, "/models", Bytes::new()).await.map_err(|error| match error {
             EngineError::UnknownModel { .. } => {
@@ -122,7 +134,7 @@ impl Upstream {
         let info = |model: Model| ModelInfo {
             id: model.id,
             digest: String::new(),
-            context_tokens: model.max_model_len.unwrap_or(0),
+            context_tokens: model.max_model_len.or_else(|| model.meta?.n_ctx).unwrap_or(0),
             chat: true,
             embed: true,
         };
@@ -160,6 +172,13 @@ async fn refusal(response: http::Response<Incoming>) -> EngineError {
     let body: Value = read_json(response).await.unwrap_or(Value::Null);
     let error = body.get("error").unwrap_or(&body);
     let text = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
+    let count = |key: &str| error.get(key).and_then(Value::as_u64);
+    // llama.cpp says so with numbers.
+    if let (Some("exceed_context_size_error"), Some(tokens), Some(limit)) =
+        (text("type").as_deref(), count("n_prompt_tokens"), count("n_ctx"))
+    {
+        return EngineError::ContextLength { tokens, limit };
+    }
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => EngineError::Invalid {
             parameter: text("param").unwrap_or_else(|| "request".to_owned()),
@@ -219,12 +238,25 @@ impl Engine for Upstream {
             if answer.data.len() != request.inputs.len() {
                 return Err(failed("the engine answered with another number of vectors"));
             }
+            let wanted = request.dimensions.map_or(usize::MAX, |count| count as usize);
             Ok(Embeddings {
-                vectors: answer.data.into_iter().map(|item| item.embedding).collect(),
+                vectors: answer.data.into_iter().map(|item| cut(item.embedding, wanted)).collect(),
                 prompt_tokens: answer.usage.map_or(0, |usage| usage.prompt_tokens),
             })
         })
     }
+}
+
+/// A vector of at most this length, made unit length again: some engines take no notice of `dimensions`.
+fn cut(mut vector: Vec<f32>, length: usize) -> Vec<f32> {
+    if vector.len() > length {
+        vector.truncate(length);
+        let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+    }
+    vector
 }
 
 #[derive(Deserialize)]
@@ -263,6 +295,11 @@ struct Reading {
     buffer: BytesMut,
     ready: std::collections::VecDeque<Event>,
     usage: Usage,
+    /// Choices that have ended, and how many chunks without choices counted tokens.
+    ended: u32,
+    counted: u32,
+    /// Choices beside the first whose role was passed on; that of the first is the gateway's to write.
+    roles: std::collections::BTreeSet<u32>,
     finished: bool,
 }
 
@@ -273,6 +310,9 @@ fn events(body: Incoming) -> EventStream {
         buffer: BytesMut::new(),
         ready: std::collections::VecDeque::new(),
         usage: Usage::default(),
+        ended: 0,
+        counted: 0,
+        roles: std::collections::BTreeSet::new(),
         finished: false,
     };
     Box::pin(futures_util::stream::unfold(Some(reading), |state| async move {
@@ -312,6 +352,18 @@ impl Reading {
         }
     }
 
+    /// Takes token counts. Most engines count once, over all choices; llama.cpp counts each choice in a chunk of its own after
+    /// the choice has ended.
+    fn count(&mut self, counts: Counts, alone: bool) {
+        let Counts { prompt_tokens, completion_tokens } = counts;
+        let before = if alone && self.counted > 0 && self.counted < self.ended { self.usage } else { Usage::default() };
+        self.counted += u32::from(alone);
+        self.usage = Usage {
+            prompt_tokens: before.prompt_tokens.max(prompt_tokens),
+            completion_tokens: before.completion_tokens.saturating_add(completion_tokens),
+        };
+    }
+
     fn line(&mut self, line: &[u8]) -> Result<(), EngineError> {
         let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Ok(()) };
         if data == b"[DONE]" {
@@ -325,11 +377,13 @@ impl Reading {
             return Err(failed("the engine stopped with an error"));
         }
         if let Some(counts) = chunk.usage {
-            let Counts { prompt_tokens, completion_tokens } = counts;
-            self.usage = Usage { prompt_tokens, completion_tokens };
+            self.count(counts, chunk.choices.is_empty());
         }
         for mut choice in chunk.choices {
-            choice.delta.remove("role");
+            let role = choice.delta.remove("role").filter(|_| choice.index > 0 && choice.index < CHOICES_MAX);
+            if let Some(role) = role.filter(|_| self.roles.insert(choice.index)) {
+                choice.delta.insert("role".to_owned(), role);
+            }
             let content = match choice.delta.remove("content") {
                 Some(Value::String(text)) if !text.is_empty() => Some(text),
                 _ => None,
@@ -344,6 +398,7 @@ impl Reading {
                 }));
             }
             if let Some(reason) = choice.finish_reason {
+                self.ended += 1;
                 self.ready.push_back(Event::Finish { choice: choice.index, reason });
             }
         }

@@ -36,7 +36,7 @@ pub async fn ask(gateway: &Gateway, caller: &Caller, labels: Labels, request: Ch
     if !gateway.home.offers(&model, Action::Infer) {
         return Err(unknown());
     }
-    let tokens_max = request.max_tokens.unwrap_or(u32::MAX);
+    let tokens_max = request.tokens_max();
     let placed = gateway.home.run(&caller.project, labels, &Work::Chat(request), tokens_max).await?;
     let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
     Ok(Answer { decision, factory, events: Box::pin(events(placed, Arc::clone(&gateway.home))) })
@@ -108,8 +108,8 @@ pub struct Choice {
     pub reason: Option<String>,
 }
 
-/// Most choices of one answer that are put together; an engine that claims more is not believed.
-const CHOICES_MAX: usize = 128;
+/// Most choices of one answer; OpenAI's own limit. An engine that claims more is not believed.
+pub const CHOICES_MAX: u64 = 128;
 
 impl Collected {
     /// Adds one event.
@@ -137,7 +137,7 @@ impl Collected {
     }
 
     fn choice(&mut self, index: u32) -> Option<&mut Choice> {
-        let index = usize::try_from(index).ok().filter(|index| *index < CHOICES_MAX)?;
+        let index = usize::try_from(index).ok().filter(|_| u64::from(index) < CHOICES_MAX)?;
         if self.choices.len() <= index {
             self.choices.resize_with(index + 1, Choice::default);
         }
