@@ -37,7 +37,7 @@ impl Writer {
         }
     }
 
-    /// What is left at the end, and why the answer ended; `complete` tells whether it came to its own end.
+    /// What is left at the end, and why the answer ended, given why its text did.
     pub(crate) fn finish(&mut self, reason: &'static str) -> (Vec<Delta>, &'static str) {
         match self {
             Writer::Text => (Vec::new(), reason),

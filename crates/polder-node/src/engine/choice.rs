@@ -65,7 +65,8 @@ impl<'a> Choice<'a> {
             sampler: Sampler::new(seed, parameters.temperature, parameters.top_p),
             constraint: generation.constraint.as_ref().map(Constraint::fork),
             detokenizer: Detokenizer::new(model.vocabulary()),
-            filter: StopFilter::new(parameters.stop.clone()),
+            // A call cut in the middle would be none.
+            filter: StopFilter::new(if writer.is_text() { parameters.stop.clone() } else { Vec::new() }),
             likelihoods: parameters.likely.filter(|_| writer.is_text()).map(Likelihoods::new),
             writer,
             counts: BTreeMap::new(),

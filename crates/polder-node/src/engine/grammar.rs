@@ -1,7 +1,8 @@
 //! Answers held to a JSON schema: before each token, which ones may come.
 //!
-//! The library `llguidance` turns a schema into a grammar and a grammar into a mask over the model's own vocabulary. Every
-//! bound on its work is set, so that a schema made to be costly is refused. Absent: other grammars than JSON schemas.
+//! The library `llguidance` turns a schema into a grammar and a grammar into a mask over the model's own vocabulary. It is the
+//! one behind several large engines, is pure Rust, and brings no feature that the build lacked. Its work is bounded, so that a
+//! schema made to be costly is refused. Absent: other grammars than JSON schemas.
 
 use std::sync::Arc;
 
@@ -33,7 +34,13 @@ impl Grammars {
             ParserFactory::new(&environment, InferenceCapabilities::default(), &slices).map_err(|e| e.to_string())?;
         factory.quiet();
         // Its messages would quote what was written so far.
-        factory.limits_mut().verbose_errors = false;
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        // Above the library's own: a schema that is taken should not fail in the middle of an answer. One token's mask
+        // still costs a tenth of a second at most.
+        limits.max_items_in_row = 10_000;
+        limits.step_max_items = 500_000;
+        limits.step_lexer_fuel = 1_000_000;
         Ok(Self { factory })
     }
 

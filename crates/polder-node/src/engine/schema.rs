@@ -21,6 +21,8 @@ const LENGTH_MAX: u64 = 4096;
 /// Most schemas within one, and most values of one `enum`.
 const SCHEMAS_MAX: usize = 5000;
 const VALUES_MAX: usize = 1000;
+/// Most properties of one object that may be left out.
+const OPTIONAL_MAX: usize = 256;
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;
 
@@ -57,14 +59,29 @@ impl<'a> Check<'a> {
                 return Err(invalid(&format!("{at}.{key}"), format!("is not supported beside `{alone}`")));
             }
         }
-        if object.contains_key("$ref") {
+        if let Some(reference) = object.get("$ref") {
+            self.reference(reference, &format!("{at}.$ref"))?;
             self.ends(schema, &mut Vec::new())?;
         }
+        self.optional(object, at)?;
         let mut copy = Map::new();
         for (key, value) in object {
             copy.insert(key.clone(), self.keyword(key, value, &format!("{at}.{key}"))?);
         }
         Ok(Value::Object(copy))
+    }
+
+    /// After each property, any of the optional ones may be left out: too many of them and every token costs too much.
+    fn optional(&self, object: &Map<String, Value>, at: &str) -> Result<(), EngineError> {
+        let Some(properties) = object.get("properties").and_then(Value::as_object) else { return Ok(()) };
+        let required = object.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+        match properties.len().saturating_sub(required) {
+            0..=OPTIONAL_MAX => Ok(()),
+            _ => Err(invalid(
+                &format!("{at}.properties"),
+                format!("holds more than {OPTIONAL_MAX} properties that are not in `required`"),
+            )),
+        }
     }
 
     fn keyword(&mut self, key: &str, value: &'a Value, at: &str) -> Result<Value, EngineError> {
@@ -139,7 +156,8 @@ impl<'a> Check<'a> {
         }
         seen.push(schema);
         if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
-            self.ends(self.target(reference, self.at)?, seen)?;
+            // One that names nothing is refused where it stands.
+            self.target(reference, self.at).map_or(Ok(()), |target| self.ends(target, seen))?;
         }
         for option in object.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
             self.ends(option, seen)?;

@@ -54,7 +54,8 @@ async fn a_demanded_call_is_one_of_the_tools() {
     let engine = engine();
     let mut names = std::collections::BTreeSet::new();
     for seed in 0..12 {
-        let request = with(with(hot(seed), "tools", tools()), "tool_choice", json!("required"));
+        let hot = ChatRequest { stop: vec!["name".into(), "}".into()], ..hot(seed) };
+        let request = with(with(hot, "tools", tools()), "tool_choice", json!("required"));
         let (choices, usage) = whole(&engine, with(request, "logprobs", json!(true))).await.unwrap();
         assert_eq!((choices[0].reason.as_str(), choices[0].text.as_str()), ("tool_calls", ""));
         assert!(choices[0].logprobs.is_empty() && usage.completion_tokens > 0);
