@@ -104,7 +104,7 @@ def metadata(folder, config, context):
         entry("tokenizer.ggml.merges", ARRAY, merges, STRING),
         entry("tokenizer.ggml.bos_token_id", U32, config["bos_token_id"]),
         entry("tokenizer.ggml.eos_token_id", U32, config["eos_token_id"]),
-        entry("tokenizer.ggml.add_bos_token", BOOL, False),
+        entry("tokenizer.ggml.add_bos_token", BOOL, True),
         entry("tokenizer.chat_template", STRING, words["chat_template"]),
     ]
 

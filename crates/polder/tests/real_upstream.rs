@@ -93,6 +93,7 @@ fn what_changes_an_answer_passes_through(demo: &Demo, front: &Endpoint) {
         ("tools", json!([tool]), json!({"tool_choice": "required"})),
     ] {
         let mut body = chat();
+        body["max_tokens"] = 100.into();
         body[name] = value;
         body.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
         let without_ids = |reply: &support::http::Reply| {

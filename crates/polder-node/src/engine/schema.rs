@@ -23,6 +23,8 @@ const SCHEMAS_MAX: usize = 5000;
 const VALUES_MAX: usize = 1000;
 /// Most properties of one object that may be left out.
 const OPTIONAL_MAX: usize = 256;
+/// Largest `multipleOf`, its point left out.
+const STEP_MAX: u64 = 1000;
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;
 
@@ -101,9 +103,13 @@ impl<'a> Check<'a> {
                 Some(count) if count <= LENGTH_MAX => Ok(value.clone()),
                 _ => Err(invalid(at, format!("must be a whole number from 0 to {LENGTH_MAX}"))),
             },
-            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => match value.is_number() {
+            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => match value.is_number() {
                 true => Ok(value.clone()),
                 false => Err(invalid(at, "must be a number")),
+            },
+            "multipleOf" => match value.as_number().map(step) {
+                Some(Some(1..=STEP_MAX)) => Ok(value.clone()),
+                _ => Err(invalid(at, format!("must be a number above 0 whose digits make at most {STEP_MAX}"))),
             },
             "pattern" => match value.as_str() {
                 Some(pattern) if pattern.len() <= PATTERN_BYTES_MAX => Ok(value.clone()),
@@ -165,6 +171,12 @@ impl<'a> Check<'a> {
         seen.pop();
         Ok(())
     }
+}
+
+/// The digits of a number without its point: as many remainders must an automaton tell apart.
+fn step(number: &serde_json::Number) -> Option<u64> {
+    let text = number.to_string();
+    text.strip_suffix(".0").unwrap_or(&text).replacen('.', "", 1).parse().ok()
 }
 
 fn kinds(value: &Value, at: &str) -> Result<Value, EngineError> {
