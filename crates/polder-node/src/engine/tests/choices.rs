@@ -1,4 +1,4 @@
-//! Several choices, likelihoods, penalties and bias.
+//! Several choices in one answer, likelihoods of their tokens, penalties and bias, with the demo model.
 
 use std::collections::BTreeMap;
 
