@@ -41,6 +41,21 @@ pub struct ChatRequest {
     pub rest: Map<String, Value>,
 }
 
+impl ChatRequest {
+    /// How many choices are asked for.
+    #[must_use]
+    pub fn choices(&self) -> u32 {
+        let asked = self.rest.get("n").and_then(Value::as_u64).unwrap_or(1);
+        u32::try_from(asked).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Most tokens that may be generated, over all choices; the largest number where only the engine's limit holds.
+    #[must_use]
+    pub fn tokens_max(&self) -> u32 {
+        self.max_tokens.unwrap_or(u32::MAX).saturating_mul(self.choices())
+    }
+}
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {

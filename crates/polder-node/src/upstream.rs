@@ -107,8 +107,17 @@ impl Upstream {
         #[derive(Deserialize)]
         struct Model {
             id: String,
+            /// vLLM's word for its longest context.
             #[serde(default)]
             max_model_len: Option<u32>,
+            /// llama.cpp's words.
+            #[serde(default)]
+            meta: Option<Meta>,
+        }
+        #[derive(Deserialize)]
+        struct Meta {
+            #[serde(default)]
+            n_ctx: Option<u32>,
         }
         let list: List = self.fetch(Method::GET, "/models", Bytes::new()).await.map_err(|error| match error {
             EngineError::UnknownModel { .. } => {
@@ -124,7 +133,7 @@ impl Upstream {
                 rerank: offers(Offered::Rerank),
                 image: offers(Offered::Image),
                 digest: String::new(),
-                context_tokens: model.max_model_len.unwrap_or(0),
+                context_tokens: model.max_model_len.or_else(|| model.meta?.n_ctx).unwrap_or(0),
                 id: model.id,
             }
         };
@@ -201,6 +210,13 @@ async fn refusal(response: http::Response<Incoming>, mut busy: Busy) -> EngineEr
     busy.give_back();
     let error = body.get("error").unwrap_or(&body);
     let text = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
+    let count = |key: &str| error.get(key).and_then(Value::as_u64);
+    // llama.cpp says so with numbers.
+    if let (Some("exceed_context_size_error"), Some(tokens), Some(limit)) =
+        (text("type").as_deref(), count("n_prompt_tokens"), count("n_ctx"))
+    {
+        return EngineError::ContextLength { tokens, limit };
+    }
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => EngineError::Invalid {
             parameter: text("param").unwrap_or_else(|| "request".to_owned()),
@@ -274,8 +290,9 @@ impl Engine for Upstream {
             if answer.data.len() != request.inputs.len() {
                 return Err(failed("the engine answered with another number of vectors"));
             }
+            let wanted = request.dimensions.map_or(usize::MAX, |count| count as usize);
             Ok(Embeddings {
-                vectors: answer.data.into_iter().map(|item| item.embedding).collect(),
+                vectors: answer.data.into_iter().map(|item| cut(item.embedding, wanted)).collect(),
                 prompt_tokens: answer.usage.map_or(0, |usage| usage.prompt_tokens),
             })
         })
@@ -296,4 +313,16 @@ impl Engine for Upstream {
             whole::images(self.fetch(Method::POST, "/images/generations", body).await?)
         })
     }
+}
+
+/// A vector of at most this length, made unit length again: some engines take no notice of `dimensions`.
+fn cut(mut vector: Vec<f32>, length: usize) -> Vec<f32> {
+    if vector.len() > length {
+        vector.truncate(length);
+        let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+    }
+    vector
 }

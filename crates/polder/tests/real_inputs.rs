@@ -103,10 +103,14 @@ fn bodies_that_are_not_what_they_should_be() {
         ("stream_options", json!({"include_usage": "yes"}), "stream_options.include_usage"),
         ("metadata", json!([]), "metadata"),
         ("n", json!("two"), "n"),
-        ("n", json!(3), "n"),
-        ("tools", json!([{"type": "function", "function": {"name": "f"}}]), "tools"),
-        ("response_format", json!({"type": "json_object"}), "response_format"),
-        ("logit_bias", json!({"5": 100}), "logit_bias"),
+        ("n", json!(17), "n"),
+        ("n", json!(1000), "n"),
+        ("tools", json!([{"type": "function", "function": {"name": "a b"}}]), "tools[0].function.name"),
+        ("tool_choice", json!("required"), "tool_choice"),
+        ("response_format", json!({"type": "yaml"}), "response_format.type"),
+        ("logit_bias", json!({"5": 101}), "logit_bias"),
+        ("top_logprobs", json!(3), "top_logprobs"),
+        ("frequency_penalty", json!(3), "frequency_penalty"),
         ("colour", json!("orange"), "colour"),
         ("api_base", json!("http://203.0.113.1/v1"), "api_base"),
         ("base_url", json!("http://203.0.113.1/v1"), "base_url"),
@@ -117,10 +121,13 @@ fn bodies_that_are_not_what_they_should_be() {
         assert_eq!(reply.status, 400, "{name} {value}: {}", reply.text());
         assert_eq!(reply.error().1.as_deref(), Some(parameter), "{name} {value}: {}", reply.text());
     }
-    for name in ["tools", "response_format", "logit_bias", "colour", "api_base", "n"] {
-        let value = if name == "n" { json!(3) } else { json!({"x": [1]}) };
-        assert_eq!(website.post(CHAT, &with(name, value)).error().0, "unsupported_parameter", "{name}");
+    for name in ["functions", "top_k", "colour", "api_base"] {
+        assert_eq!(website.post(CHAT, &with(name, json!({"x": [1]}))).error().0, "unsupported_parameter", "{name}");
     }
+    let schema = json!({"name": "a", "schema": {"type": "object", "properties": {"a": {"not": {}}}}});
+    let reply = website.post(CHAT, &with("response_format", json!({"type": "json_schema", "json_schema": schema})));
+    let place = "response_format.json_schema.schema.properties.a.not";
+    refused(&reply, 400, "unsupported_parameter", Some(place));
     for name in ["model", "messages"] {
         refused(&website.post(CHAT, &with(name, Value::Null)), 400, "missing_required_parameter", Some(name));
     }

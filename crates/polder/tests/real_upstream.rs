@@ -69,13 +69,69 @@ fn an_engine_gains_a_home_receipts_and_reasons() {
 
     // What the engine refuses is refused in its words, and not as this node's failure.
     let mut body = chat();
-    body["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+    body["tools"] = json!([{"type": "function", "function": {"name": "a b"}}]);
     let refused = front.post(CHAT, &body);
-    assert_eq!((refused.status, refused.error().1.as_deref()), (400, Some("tools")), "{}", refused.text());
+    let place = Some("tools[0].function.name");
+    assert_eq!((refused.status, refused.error().1.as_deref()), (400, place), "{}", refused.text());
+    what_changes_an_answer_passes_through(&demo, &front);
     assert_eq!(front.with_key("guess").post(CHAT, &chat()).status, 401);
 
     ask_by_environment(&demo, &front);
     running.end();
+}
+
+/// Choices, likelihoods, forms and calls are the engine's own, plain and streamed.
+fn what_changes_an_answer_passes_through(demo: &Demo, front: &Endpoint) {
+    let engine = demo.endpoint("start-up", "product");
+    let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": false});
+    let tool = json!({"type": "function", "function": {"name": "look", "parameters": schema}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "strict": true, "schema": schema}});
+    for (name, value, other) in [
+        ("n", json!(3), json!({"temperature": 1.5, "seed": 5})),
+        ("logprobs", json!(true), json!({"top_logprobs": 2})),
+        ("response_format", format, json!({})),
+        ("tools", json!([tool]), json!({"tool_choice": "required"})),
+    ] {
+        let mut body = chat();
+        body["max_tokens"] = 100.into();
+        body[name] = value;
+        body.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+        let without_ids = |reply: &support::http::Reply| {
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            let mut choices = reply.json()["choices"].clone();
+            for call in choices[0]["message"]["tool_calls"].as_array_mut().into_iter().flatten() {
+                assert!(call["id"].take().as_str().unwrap().starts_with("call_"));
+            }
+            (choices, reply.json()["usage"].clone())
+        };
+        let (choices, usage) = without_ids(&front.post(CHAT, &body));
+        assert_eq!(
+            (&choices, &usage),
+            (&without_ids(&engine.post(CHAT, &body)).0, &without_ids(&engine.post(CHAT, &body)).1),
+            "{name}"
+        );
+        match name {
+            "n" => assert_eq!(choices.as_array().unwrap().len(), 3),
+            "logprobs" => assert_eq!(choices[0]["logprobs"]["content"][0]["top_logprobs"].as_array().unwrap().len(), 2),
+            "response_format" => {
+                let text = choices[0]["message"]["content"].as_str().unwrap();
+                assert!(serde_json::from_str::<Value>(text).unwrap()["ok"].is_boolean(), "{text}");
+            }
+            _ => {
+                let call = &choices[0]["message"]["tool_calls"][0];
+                assert_eq!(
+                    (&choices[0]["finish_reason"], &call["function"]["name"]),
+                    (&json!("tool_calls"), &json!("look"))
+                );
+                assert_eq!(choices[0]["message"]["content"], Value::Null);
+                let arguments = call["function"]["arguments"].as_str().unwrap();
+                assert!(serde_json::from_str::<Value>(arguments).unwrap()["ok"].is_boolean(), "{arguments}");
+            }
+        }
+        body["stream"] = true.into();
+        let roles = front.post(CHAT, &body).events().iter().filter(|text| text.contains("\"role\"")).count();
+        assert_eq!(roles, choices.as_array().unwrap().len(), "{name}: one role for each choice");
+    }
 }
 
 /// `ask` against whatever endpoint the SDKs' two variables name.

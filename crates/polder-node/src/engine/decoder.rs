@@ -59,6 +59,9 @@ struct Layer {
 }
 
 /// What one request has read so far.
+///
+/// Copies share their memory: each writes behind what it has read, so only one of them may go on at a time.
+#[derive(Clone)]
 pub(crate) struct Cache {
     layers: Vec<KvCache>,
     tokens: usize,

@@ -69,7 +69,8 @@ impl Embedded {
         let admission = self.places.admit()?;
         let generation = blocking(move || {
             let (prompt, limit) = model.prompt(&request.messages, &parameters)?;
-            Ok(Generation { model, prompt, limit, parameters })
+            let constraint = model.constraint(&parameters.wanted)?;
+            Ok(Generation { model, prompt, limit, parameters, constraint })
         })
         .await??;
         let place = self.places.turn(admission).await?;

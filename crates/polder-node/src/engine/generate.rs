@@ -1,17 +1,17 @@
 //! The loop that makes an answer, token by token, on a thread of its own.
 //!
-//! It stops at the model's own end, at a stop text, at the limit, or within one token when
-//! nobody listens any more. Absent: several choices for one request.
+//! It stops at the model's own end, at a stop text, at the limit, where the form is complete, or within one token when
+//! nobody listens any more. Several choices share the reading of the prompt and are made one after the other.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
 
+use super::choice::{Choice, Written};
+use super::grammar::Constraint;
 use super::model::{Model, failed};
 use super::parameters::Parameters;
-use super::sampler::Sampler;
-use super::vocabulary::{Detokenizer, StopFilter};
-use crate::inference::{Delta, EngineError, Event, Usage};
+use crate::inference::{EngineError, Event, Usage};
 
 /// What the loop sends.
 pub(crate) type Step = Result<Event, EngineError>;
@@ -20,9 +20,11 @@ pub(crate) type Step = Result<Event, EngineError>;
 pub(crate) struct Generation {
     pub model: Arc<Model>,
     pub prompt: Vec<u32>,
-    /// Most tokens of the answer.
+    /// Most tokens of each choice.
     pub limit: usize,
     pub parameters: Parameters,
+    /// What every choice is held to.
+    pub constraint: Option<Constraint>,
 }
 
 /// The listener has gone.
@@ -59,73 +61,42 @@ impl Generation {
         let decoder = self.model.decoder()?;
         let mut cache = decoder.cache();
         let read = Model::read(decoder, &mut cache, &self.prompt, |_| Ok(!steps.is_closed()))?;
-        let mut hidden = read.ok_or(Halt::Gone)?;
-        let mut sampler = self.sampler()?;
-        let mut detokenizer = Detokenizer::new(self.model.vocabulary());
-        let mut filter = StopFilter::new(self.parameters.stop.clone());
+        let hidden = read.ok_or(Halt::Gone)?;
+        let first = decoder.logits(&hidden).map_err(failed)?;
         let mut made = 0;
-        let reason = loop {
-            let scores = decoder.logits(&hidden).map_err(failed)?;
-            let id = sampler.pick(&scores).ok_or_else(no_numbers)?;
-            made += 1;
-            if self.model.ends(id) {
-                break "stop";
+        for index in 0..self.parameters.choices {
+            let mut choice = Choice::new(self, index)?;
+            // The copies share what was read. One writes over what the one before it made, which is done with it.
+            let mut cache = cache.clone();
+            if let Some(delta) = choice.begin() {
+                send(steps, Event::Delta(delta))?;
             }
-            let (text, met) = filter.push(&detokenizer.push(id)?);
-            send_text(steps, text)?;
-            if met {
-                break "stop";
+            let mut scores = first.clone();
+            loop {
+                let (id, written) = choice.next(scores)?;
+                let ended = self.write(steps, index, written)?;
+                let (Some(id), false) = (id, ended) else { break };
+                if steps.is_closed() {
+                    return Err(Halt::Gone);
+                }
+                let hidden = decoder.forward(&[id], &mut cache).map_err(failed)?;
+                scores = decoder.logits(&hidden).map_err(failed)?;
             }
-            if made >= self.limit {
-                break "length";
-            }
-            if steps.is_closed() {
-                return Err(Halt::Gone);
-            }
-            hidden = decoder.forward(&[id], &mut cache).map_err(failed)?;
-        };
-        self.finish(steps, reason, &mut detokenizer, &mut filter)?;
+            made += choice.tokens();
+        }
         let usage = Usage { prompt_tokens: self.prompt.len() as u64, completion_tokens: made as u64 };
         Ok(send(steps, Event::Usage(usage))?)
     }
 
-    fn finish(
-        &self,
-        steps: &Sender<Step>,
-        reason: &str,
-        detokenizer: &mut Detokenizer<'_>,
-        filter: &mut StopFilter,
-    ) -> Result<(), Halt> {
-        let (text, met) = filter.push(&detokenizer.finish()?);
-        send_text(steps, text)?;
-        if !met {
-            send_text(steps, filter.finish())?;
+    /// Sends what came of a token; whether the choice has ended.
+    fn write(&self, steps: &Sender<Step>, index: u32, written: Written) -> Result<bool, Gone> {
+        for delta in written.deltas {
+            send(steps, Event::Delta(delta))?;
         }
-        let reason = if met { "stop" } else { reason };
-        Ok(send(steps, Event::Finish { choice: 0, reason: reason.into() })?)
+        let Some(reason) = written.end else { return Ok(false) };
+        send(steps, Event::Finish { choice: index, reason: reason.into() })?;
+        Ok(true)
     }
-
-    fn sampler(&self) -> Result<Sampler, EngineError> {
-        let seed = match self.parameters.seed {
-            Some(seed) => seed,
-            None => {
-                getrandom::u64().map_err(|error| EngineError::Failed { reason: format!("no random seed: {error}") })?
-            }
-        };
-        let Parameters { temperature, top_p, .. } = self.parameters;
-        Ok(Sampler::new(seed, temperature, top_p))
-    }
-}
-
-fn no_numbers() -> EngineError {
-    EngineError::Failed { reason: "the model's scores are no numbers".into() }
-}
-
-fn send_text(steps: &Sender<Step>, text: String) -> Result<(), Gone> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    send(steps, Event::Delta(Delta { content: Some(text), ..Delta::default() }))
 }
 
 fn send(steps: &Sender<Step>, event: Event) -> Result<(), Gone> {

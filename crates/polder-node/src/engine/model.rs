@@ -3,6 +3,7 @@
 //! Everything here is read-only after loading and shared by all requests.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
@@ -10,8 +11,11 @@ use super::config::{self, DecoderConfig, FolderModel};
 use super::decoder::{Cache, Decoder};
 use super::encoder::Encoder;
 use super::files::{self, ModelSource};
+use super::form::{Form, Wanted};
 use super::gguf::Gguf;
+use super::grammar::{Constraint, Grammars};
 use super::parameters::Parameters;
+use super::places::guarded;
 use super::template::ChatTemplate;
 use super::vocabulary::Vocabulary;
 use super::weights::Safetensors;
@@ -52,6 +56,8 @@ pub(crate) struct Model {
     vocabulary: Vocabulary,
     template: ChatTemplate,
     eos: Vec<u32>,
+    /// Made when the first answer must have a form; `None` where the vocabulary is unfit.
+    grammars: OnceLock<Option<Grammars>>,
 }
 
 impl Model {
@@ -89,6 +95,7 @@ impl Model {
                     vocabulary,
                     template,
                     eos: Vec::new(),
+                    grammars: OnceLock::new(),
                 })
             }
         }
@@ -109,7 +116,14 @@ impl Model {
         if eos.is_empty() {
             eos.extend(vocabulary.id(template.eos()));
         }
-        Self { info: info(*context, true), network: Network::Decoder(decoder), vocabulary, template, eos }
+        Self {
+            info: info(*context, true),
+            network: Network::Decoder(decoder),
+            vocabulary,
+            template,
+            eos,
+            grammars: OnceLock::new(),
+        }
     }
 
     /// The decoder, where the model can chat.
@@ -125,9 +139,31 @@ impl Model {
         &self.vocabulary
     }
 
-    /// Whether a token ends an answer.
-    pub(crate) fn ends(&self, id: u32) -> bool {
-        self.eos.contains(&id)
+    /// The tokens that end an answer.
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Whether the model was taught the syntax of calls that is looked for in its answers.
+    pub(crate) fn finds_calls(&self) -> bool {
+        self.template.finds_calls()
+    }
+
+    /// What an answer is held to, if to anything.
+    pub(crate) fn constraint(&self, wanted: &Wanted) -> Result<Option<Constraint>, EngineError> {
+        let (schema, at) = match &wanted.form {
+            Form::Text => return Ok(None),
+            Form::Json(schema, at) | Form::Call(schema, at) => (schema, at),
+        };
+        let grammars = self.grammars.get_or_init(|| {
+            let mut words = self.vocabulary.words()?.to_vec();
+            words.resize(self.network.vocabulary(), Vec::new());
+            let end = *self.eos.first()?;
+            guarded(|| Grammars::new(&words, end)).ok()?.ok()
+        });
+        let grammars = grammars.as_ref().ok_or_else(|| EngineError::Unsupported { parameter: at.clone() })?;
+        // Its limits come first, but the library may still panic on a schema it does not understand.
+        guarded(|| grammars.constraint(schema, at))?.map(Some)
     }
 
     /// The prompt's tokens, and how many the answer may have.
@@ -136,9 +172,10 @@ impl Model {
         messages: &[Message],
         parameters: &Parameters,
     ) -> Result<(Vec<u32>, usize), EngineError> {
-        let text = self.template.render(messages)?;
-        let ids = self.vocabulary.encode(&text, !self.template.given())?;
+        let ids = self.conversation(messages, &parameters.wanted)?;
         self.known(&ids, "messages")?;
+        let biased: Vec<u32> = parameters.penalties.bias.keys().copied().collect();
+        self.known(&biased, "logit_bias")?;
         if ids.is_empty() {
             return Err(invalid("messages", "hold no text"));
         }
@@ -150,6 +187,24 @@ impl Model {
         }
         let answer = answer.unwrap_or(limit - ids.len());
         Ok((ids, answer))
+    }
+
+    /// A conversation's tokens; what its texts spell never becomes a special token.
+    fn conversation(&self, messages: &[Message], wanted: &Wanted) -> Result<Vec<u32>, EngineError> {
+        let mut values = self.template.conversation(messages)?;
+        if !self.template.given() {
+            // The plain form has no special tokens of its own.
+            return self.vocabulary.encode_plain(&self.template.render(&values, &[])?, true);
+        }
+        let count = values.len();
+        values.extend(wanted.tools.iter().cloned());
+        let mark = self.vocabulary.specials().guard(&mut values)?;
+        let (messages, tools) = values.split_at(count);
+        let text = self.template.render(messages, tools)?;
+        match mark {
+            None => self.vocabulary.encode(&text, false),
+            Some(mark) => self.vocabulary.encode_marked(&text, mark),
+        }
     }
 
     fn known(&self, ids: &[u32], parameter: &str) -> Result<(), EngineError> {

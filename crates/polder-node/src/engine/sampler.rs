@@ -1,7 +1,7 @@
 //! Which token comes next, given the scores of all.
 //!
 //! The generator is PCG with a given seed, so the same seed gives the same tokens on the same
-//! machine. Absent: penalties, `top_k` and beams; requests that ask for them are refused.
+//! machine. Absent: `top_k` and beams; requests that ask for them are refused.
 
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};

@@ -30,8 +30,10 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, String> {
     let kind = |id: usize| kinds.get(id).map_or(1, integer);
     let ids: HashMap<&str, usize> = pieces.iter().enumerate().map(|(i, p)| (p.as_str(), i)).collect();
     let vocabulary: Vocab = pieces.iter().enumerate().map(|(i, p)| (p.clone(), i as u32)).collect();
-    let mut bpe =
-        BPE::builder().vocab_and_merges(vocabulary, merges(&pieces, &scores, &ids)).byte_fallback(true).fuse_unk(true);
+    let mut bpe = BPE::builder()
+        .vocab_and_merges(vocabulary, merges(&pieces, &scores, &ids, |id| kind(id) == CONTROL))
+        .byte_fallback(true)
+        .fuse_unk(true);
     if let Some(unknown) = (0..pieces.len()).find(|id| kind(*id) == UNKNOWN) {
         bpe = bpe.unk_token(pieces.get(unknown).cloned().unwrap_or_default());
     }
@@ -61,9 +63,18 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, String> {
     Ok(tokenizer)
 }
 
-fn merges(pieces: &[String], scores: &[f32], ids: &HashMap<&str, usize>) -> Vec<(String, String)> {
+/// A control piece is never merged from text: whoever spells it would else get the token itself.
+fn merges(
+    pieces: &[String],
+    scores: &[f32],
+    ids: &HashMap<&str, usize>,
+    control: impl Fn(usize) -> bool,
+) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for (piece, &score) in pieces.iter().zip(scores) {
+    for (id, (piece, &score)) in pieces.iter().zip(scores).enumerate() {
+        if control(id) {
+            continue;
+        }
         for (at, _) in piece.char_indices().skip(1) {
             let (left, right) = piece.split_at(at);
             if let (Some(&l), Some(&r)) = (ids.get(left), ids.get(right)) {

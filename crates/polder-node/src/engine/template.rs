@@ -1,7 +1,7 @@
 //! A conversation as the text that the model was trained on.
 //!
 //! Templates are Jinja programs that come with the model, so they run with a bounded amount of
-//! work and see nothing but the conversation. Absent: tools and images.
+//! work and see nothing but the conversation and the tools. Absent: images.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use minijinja::{Environment, ErrorKind, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::{Map, json};
 
+use super::calls;
 use super::files::{model_file, read_json, read_text};
 use crate::inference::{Content, EngineError, Message};
 
@@ -22,6 +23,8 @@ pub(crate) struct ChatTemplate {
     bos: String,
     eos: String,
     given: bool,
+    shows_tools: bool,
+    finds_calls: bool,
 }
 
 /// What is used where a model brings no template: each message as `Role: text`, a blank line
@@ -53,15 +56,24 @@ impl ChatTemplate {
         environment.set_lstrip_blocks(true);
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.set_fuel(Some(FUEL));
+        environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", |text: String| -> Result<Value, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
         });
         environment.add_function("strftime_now", |format: String| strftime(&format, now_s()));
         let given = template.is_some();
-        environment
-            .add_template_owned("chat", template.unwrap_or_else(|| PLAIN.to_owned()))
-            .map_err(|e| format!("its chat template is not valid: {e}"))?;
-        Ok(Self { environment, bos, eos, given })
+        let source = template.unwrap_or_else(|| PLAIN.to_owned());
+        let has_mark = source.contains(calls::OPEN);
+        let invalid = |e: minijinja::Error| format!("its chat template is not valid: {e}");
+        environment.add_template_owned("chat", source).map_err(invalid)?;
+        let shows_tools =
+            environment.get_template("chat").map_err(invalid)?.undeclared_variables(false).contains("tools");
+        Ok(Self { environment, bos, eos, given, shows_tools, finds_calls: shows_tools && has_mark })
+    }
+
+    /// Whether the template teaches the model the syntax of calls that is looked for in answers.
+    pub(crate) fn finds_calls(&self) -> bool {
+        self.finds_calls
     }
 
     /// Whether the model brought a template, which then also writes the first token.
@@ -74,23 +86,73 @@ impl ChatTemplate {
         &self.eos
     }
 
-    /// The text of a conversation, up to where the answer begins.
-    pub(crate) fn render(&self, messages: &[Message]) -> Result<String, EngineError> {
-        let messages = messages.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+    /// A conversation as the template reads it.
+    pub(crate) fn conversation(&self, messages: &[Message]) -> Result<Vec<serde_json::Value>, EngineError> {
         if messages.is_empty() {
             return Err(invalid("must not be empty"));
         }
+        messages.iter().map(|message| self.plain(message).map(serde_json::Value::Object)).collect()
+    }
+
+    /// The text of a conversation, up to where the answer begins.
+    pub(crate) fn render(
+        &self,
+        messages: &[serde_json::Value],
+        tools: &[serde_json::Value],
+    ) -> Result<String, EngineError> {
+        let tools = if tools.is_empty() { Value::from(()) } else { Value::from_serialize(tools) };
         self.environment
             .get_template("chat")
             .and_then(|template| {
                 template.render(context! {
                     messages => messages,
+                    tools => tools,
                     add_generation_prompt => true,
                     bos_token => self.bos,
                     eos_token => self.eos,
                 })
             })
             .map_err(|error| invalid(refusal(&error)))
+    }
+
+    /// A message with its text in one piece. `developer` is OpenAI's newer word for `system`.
+    ///
+    /// A template that knows no tools gets an earlier call as the assistant's words, and what came of it as the user's.
+    fn plain(&self, message: &Message) -> Result<Map<String, serde_json::Value>, EngineError> {
+        let mut role = match message.role.as_str() {
+            "developer" | "system" => "system",
+            "user" => "user",
+            "assistant" => "assistant",
+            "tool" => "tool",
+            "function" => return Err(unsupported()),
+            other => return Err(invalid(format!("have the unknown role `{other}`"))),
+        };
+        let mut plain = message.rest.clone();
+        if plain.get("function_call").is_some_and(|call| !call.is_null()) {
+            return Err(unsupported());
+        }
+        let calls = match plain.remove("tool_calls") {
+            Some(serde_json::Value::Array(calls)) => calls.iter().map(earlier_call).collect::<Result<Vec<_>, _>>()?,
+            None | Some(serde_json::Value::Null) => Vec::new(),
+            Some(_) => return Err(invalid("have `tool_calls` that are no array")),
+        };
+        let mut text = match &message.content {
+            None if role == "assistant" => String::new(),
+            None => return Err(invalid("lack a `content`")),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => parts.iter().map(part_text).collect::<Result<_, _>>()?,
+        };
+        if self.shows_tools && !calls.is_empty() {
+            plain.insert("tool_calls".into(), calls.into());
+        } else if !self.shows_tools {
+            let written = calls.iter().filter_map(|call| call.get("function")).map(ToString::to_string);
+            let parts = Some(text).filter(|text| !text.is_empty()).into_iter().chain(written);
+            text = parts.collect::<Vec<_>>().join("\n");
+            role = if role == "tool" { "user" } else { role };
+        }
+        plain.insert("role".into(), role.into());
+        plain.insert("content".into(), text.into());
+        Ok(plain)
     }
 }
 
@@ -126,30 +188,19 @@ fn token_of(value: Option<&serde_json::Value>) -> String {
     text.unwrap_or_default().to_owned()
 }
 
-/// A message with its text in one piece. `developer` is OpenAI's newer word for `system`.
-fn plain(message: &Message) -> Result<Map<String, serde_json::Value>, EngineError> {
-    let role = match message.role.as_str() {
-        "developer" | "system" => "system",
-        "user" => "user",
-        "assistant" => "assistant",
-        "tool" | "function" => return Err(unsupported()),
-        other => return Err(invalid(format!("have the unknown role `{other}`"))),
+/// A call that an assistant made earlier, with its arguments as a value: templates write them in their own way.
+fn earlier_call(call: &serde_json::Value) -> Result<serde_json::Value, EngineError> {
+    let function = call.get("function").and_then(|function| function.as_object());
+    let name = function.and_then(|function| function.get("name")?.as_str());
+    let (Some(function), Some(name)) = (function, name) else {
+        return Err(invalid("have a call in `tool_calls` without a function's name"));
     };
-    let calls = ["tool_calls", "function_call"];
-    let calls_tools = calls.iter().filter_map(|name| message.rest.get(*name));
-    if calls_tools.into_iter().any(|v| !v.is_null() && v != &json!([])) {
-        return Err(unsupported());
-    }
-    let text = match &message.content {
-        None if role == "assistant" => String::new(),
-        None => return Err(invalid("lack a `content`")),
-        Some(Content::Text(text)) => text.clone(),
-        Some(Content::Parts(parts)) => parts.iter().map(part_text).collect::<Result<_, _>>()?,
+    let arguments = match function.get("arguments") {
+        None | Some(serde_json::Value::Null) => json!({}),
+        Some(serde_json::Value::String(text)) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        Some(value) => value.clone(),
     };
-    let mut plain = message.rest.clone();
-    plain.insert("role".into(), role.into());
-    plain.insert("content".into(), text.into());
-    Ok(plain)
+    Ok(json!({"type": "function", "id": call.get("id"), "function": {"name": name, "arguments": arguments}}))
 }
 
 fn part_text(part: &Map<String, serde_json::Value>) -> Result<String, EngineError> {
@@ -158,6 +209,40 @@ fn part_text(part: &Map<String, serde_json::Value>) -> Result<String, EngineErro
         (Some("text"), Some(text)) => Ok(text.to_owned()),
         (Some("text"), None) => Err(invalid("have a text part without a `text`")),
         _ => Err(unsupported()),
+    }
+}
+
+/// JSON as the library behind most templates writes it: with blanks, and without escapes for HTML.
+fn to_json(value: Value, options: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
+    let wrong = |e: serde_json::Error| minijinja::Error::new(ErrorKind::InvalidOperation, "no JSON").with_source(e);
+    let indent: Option<usize> = options.get("indent")?;
+    let mut text = Vec::new();
+    match indent {
+        Some(indent) => {
+            let blanks = " ".repeat(indent.min(16));
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(blanks.as_bytes());
+            serde::Serialize::serialize(&value, &mut serde_json::Serializer::with_formatter(&mut text, formatter))
+        }
+        None => serde::Serialize::serialize(&value, &mut serde_json::Serializer::with_formatter(&mut text, Spaced)),
+    }
+    .map_err(wrong)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// `{"a": 1, "b": [2, 3]}`
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
     }
 }
 

@@ -1,10 +1,15 @@
 //! The engine with the demo model of this repository, as a node uses it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod choices;
 mod damage;
 mod encoder;
+mod form;
 mod gguf;
+mod random_schemas;
+mod spelled;
 mod text;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -201,12 +206,14 @@ async fn parameters_that_would_change_the_answer_are_refused_by_name() {
         request
     };
     for (name, value) in [
-        ("tools", json!([{"type": "function"}])),
-        ("response_format", json!({"type": "json_object"})),
-        ("logprobs", json!(true)),
-        ("frequency_penalty", json!(0.5)),
-        ("logit_bias", json!({"5": 1})),
-        ("n", json!(2)),
+        ("functions", json!([{"name": "f"}])),
+        ("function_call", json!({"name": "f"})),
+        ("top_k", json!(40)),
+        ("min_p", json!(0.1)),
+        ("repetition_penalty", json!(1.1)),
+        ("best_of", json!(2)),
+        ("modalities", json!(["audio"])),
+        ("web_search_options", json!({})),
         ("made_up", json!(1)),
     ] {
         let error = refused(&engine, with(name, value)).await;

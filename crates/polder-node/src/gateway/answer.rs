@@ -131,8 +131,8 @@ pub struct Choice {
     pub reason: Option<String>,
 }
 
-/// Most choices of one answer that are put together; an engine that claims more is not believed.
-const CHOICES_MAX: usize = 128;
+/// Most choices of one answer; OpenAI's own limit. An engine that claims more is not believed.
+pub const CHOICES_MAX: u64 = 128;
 
 impl Collected {
     /// Adds one event.
@@ -160,7 +160,7 @@ impl Collected {
     }
 
     fn choice(&mut self, index: u32) -> Option<&mut Choice> {
-        let index = usize::try_from(index).ok().filter(|index| *index < CHOICES_MAX)?;
+        let index = usize::try_from(index).ok().filter(|_| u64::from(index) < CHOICES_MAX)?;
         if self.choices.len() <= index {
             self.choices.resize_with(index + 1, Choice::default);
         }

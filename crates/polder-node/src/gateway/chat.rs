@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
-use super::answer::{Answer, ask};
+use super::answer::{Answer, CHOICES_MAX, ask};
 use super::body::{Parameters, read_object};
 use super::shape::Shape;
 use super::{ApiError, Gateway, labels, proof_headers, sse};
@@ -49,8 +49,14 @@ fn chat_request(mut parameters: Parameters, stream: bool) -> Result<ChatRequest,
     let old = parameters.integer("max_tokens", 1)?;
     let new = parameters.integer("max_completion_tokens", 1)?;
     let max_tokens = new.or(old).map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-    if parameters.integer("n", 1)?.is_some_and(|n| n > 1) {
-        return Err(ApiError::parameter("n", "unsupported_parameter", "`n` above 1 is not supported"));
+    // Each choice counts in full, so it must be known how many there are; the engine may allow fewer.
+    match parameters.integer("n", 1)? {
+        None | Some(1) => {}
+        Some(n) if n <= CHOICES_MAX => drop(parameters.0.insert("n".to_owned(), n.into())),
+        Some(_) => {
+            let message = format!("`n` must be a whole number from 1 to {CHOICES_MAX}");
+            return Err(ApiError::parameter("n", "invalid_value", message));
+        }
     }
     for name in ["api_base", "base_url", "api_key"] {
         if parameters.0.contains_key(name) {

@@ -162,7 +162,7 @@ impl Work {
     /// Most tokens that it may generate.
     pub fn tokens_max(&self) -> u32 {
         match self {
-            Self::Chat(request) => request.max_tokens.unwrap_or(u32::MAX),
+            Self::Chat(request) => request.tokens_max(),
             Self::Embed(_) | Self::Rerank(_) | Self::Image(_) => 0,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything is read into typed values and nothing of the framing is passed on. Errors never quote an answer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,6 +15,9 @@ use serde_json::{Map, Value};
 use super::connection::{Busy, chain};
 use super::{ANSWER_BYTES_MAX, failed};
 use crate::inference::{Delta, EngineError, Event, Usage};
+
+/// Choices beyond this are no answer to anything that was asked.
+const CHOICES_MAX: u32 = 128;
 
 /// Token counts as OpenAI's API writes them.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -50,8 +53,8 @@ struct Choice {
 
 #[derive(Default, Deserialize)]
 struct Piece {
-    #[serde(default, rename = "role")]
-    _role: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    role: Option<Text>,
     #[serde(default)]
     content: Option<Text>,
     #[serde(flatten)]
@@ -67,13 +70,19 @@ enum Text {
 }
 
 impl Choice {
-    fn into_events(mut self, events: &mut VecDeque<Event>) {
+    /// `roles` holds the choices beside the first whose role was passed on; that of the first is the gateway's to write.
+    fn into_events(mut self, events: &mut VecDeque<Event>, roles: &mut BTreeSet<u32>) {
         let content = match self.delta.content.take() {
             Some(Text::Text(text)) if !text.is_empty() => Some(text),
             _ => None,
         };
         let mut rest = self.delta.rest;
         rest.retain(|_, value| !value.is_null());
+        if let Some(Text::Text(role)) = self.delta.role.filter(|_| self.index > 0 && self.index < CHOICES_MAX)
+            && roles.insert(self.index)
+        {
+            rest.insert("role".to_owned(), role.into());
+        }
         if content.is_some() || self.logprobs.is_some() || !rest.is_empty() {
             events.push_back(Event::Delta(Delta { choice: self.index, content, logprobs: self.logprobs, rest }));
         }
@@ -96,7 +105,8 @@ pub fn whole(text: &[u8]) -> Result<VecDeque<Event>, EngineError> {
         return Err(failed("the engine stopped with an error"));
     }
     let mut events = VecDeque::with_capacity(answer.choices.len() * 2 + 1);
-    answer.choices.into_iter().for_each(|choice| choice.into_events(&mut events));
+    let mut roles = BTreeSet::new();
+    answer.choices.into_iter().for_each(|choice| choice.into_events(&mut events, &mut roles));
     let Counts { prompt_tokens, completion_tokens } = answer.usage.unwrap_or_default();
     events.push_back(Event::Usage(Usage { prompt_tokens, completion_tokens }));
     Ok(events)
@@ -107,23 +117,32 @@ pub struct Reading {
     connection: Option<Busy>,
     body: Incoming,
     buffer: BytesMut,
+    told: Told,
+}
+
+/// What a stream has told so far.
+#[derive(Default)]
+struct Told {
     ready: VecDeque<Event>,
     usage: Usage,
+    /// Choices that have ended, and how many chunks without choices counted tokens.
+    ended: u32,
+    counted: u32,
+    roles: BTreeSet<u32>,
     finished: bool,
 }
 
 impl Reading {
     /// The events in an engine's stream. One that ends without saying so is a failure.
     pub fn new(connection: Busy, body: Incoming) -> Self {
-        let (buffer, ready) = (BytesMut::new(), VecDeque::new());
-        Self { connection: Some(connection), body, buffer, ready, usage: Usage::default(), finished: false }
+        Self { connection: Some(connection), body, buffer: BytesMut::new(), told: Told::default() }
     }
 
     /// Reads the lines that are there.
     fn lines(&mut self) -> Result<(), EngineError> {
         while let Some(end) = memchr(&self.buffer) {
-            if !self.finished {
-                line(self.buffer.get(..end).unwrap_or_default(), &mut self.ready, &mut self.usage, &mut self.finished)?;
+            if !self.told.finished {
+                self.told.line(self.buffer.get(..end).unwrap_or_default())?;
             }
             self.buffer.advance(end + 1);
         }
@@ -146,22 +165,39 @@ fn memchr(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == b'\n')
 }
 
-fn line(line: &[u8], ready: &mut VecDeque<Event>, usage: &mut Usage, finished: &mut bool) -> Result<(), EngineError> {
-    let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Ok(()) };
-    if data == b"[DONE]" {
-        ready.push_back(Event::Usage(*usage));
-        *finished = true;
-        return Ok(());
+impl Told {
+    fn line(&mut self, line: &[u8]) -> Result<(), EngineError> {
+        let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Ok(()) };
+        if data == b"[DONE]" {
+            self.ready.push_back(Event::Usage(self.usage));
+            self.finished = true;
+            return Ok(());
+        }
+        let chunk: Chunk = serde_json::from_slice(data).map_err(|e| not_understood(&e))?;
+        if chunk.error.is_some() {
+            return Err(failed("the engine stopped with an error"));
+        }
+        if let Some(counts) = chunk.usage {
+            self.count(counts, chunk.choices.is_empty());
+        }
+        for choice in chunk.choices {
+            self.ended = self.ended.saturating_add(u32::from(choice.finish_reason.is_some()));
+            choice.into_events(&mut self.ready, &mut self.roles);
+        }
+        Ok(())
     }
-    let chunk: Chunk = serde_json::from_slice(data).map_err(|e| not_understood(&e))?;
-    if chunk.error.is_some() {
-        return Err(failed("the engine stopped with an error"));
+
+    /// Takes token counts. Most engines count once, over all choices; llama.cpp counts each choice in a chunk of its own after
+    /// the choice has ended.
+    fn count(&mut self, counts: Counts, alone: bool) {
+        let Counts { prompt_tokens, completion_tokens } = counts;
+        let before = if alone && self.counted > 0 && self.counted < self.ended { self.usage } else { Usage::default() };
+        self.counted = self.counted.saturating_add(u32::from(alone));
+        self.usage = Usage {
+            prompt_tokens: before.prompt_tokens.max(prompt_tokens),
+            completion_tokens: before.completion_tokens.saturating_add(completion_tokens),
+        };
     }
-    if let Some(Counts { prompt_tokens, completion_tokens }) = chunk.usage {
-        *usage = Usage { prompt_tokens, completion_tokens };
-    }
-    chunk.choices.into_iter().for_each(|choice| choice.into_events(ready));
-    Ok(())
 }
 
 impl Stream for Reading {
@@ -170,10 +206,10 @@ impl Stream for Reading {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if let Some(event) = this.ready.pop_front() {
+            if let Some(event) = this.told.ready.pop_front() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            if this.finished {
+            if this.told.finished {
                 this.finish(context);
                 return Poll::Ready(None);
             }

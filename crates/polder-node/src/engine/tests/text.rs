@@ -14,6 +14,10 @@ fn template(source: &str) -> ChatTemplate {
     ChatTemplate::new(Some(source.into()), "<s>".into(), "</s>".into()).unwrap()
 }
 
+fn render(template: &ChatTemplate, messages: &[Message]) -> Result<String, EngineError> {
+    template.render(&template.conversation(messages)?, &[])
+}
+
 #[test]
 fn a_template_sees_messages_tokens_and_the_prompt_flag() {
     let source = "{{ bos_token }}{% for m in messages %}\n\
@@ -21,34 +25,34 @@ fn a_template_sees_messages_tokens_and_the_prompt_flag() {
         [{{ m['role'].upper() }}]{{ m['content'].strip() }}{{ eos_token }}\n\
         {% endfor %}{% if add_generation_prompt %}[A]{% endif %}";
     let messages = [message("developer", " be brief "), message("user", "hi")];
-    let text = template(source).render(&messages).unwrap();
+    let text = render(&template(source), &messages).unwrap();
     assert_eq!(text, "<s>[SYSTEM]be brief</s>\n[USER]hi</s>\n[A]");
 }
 
 #[test]
 fn without_a_template_the_plain_form_is_used() {
     let plain = ChatTemplate::new(None, String::new(), String::new()).unwrap();
-    let text = plain.render(&[message("user", "hi")]).unwrap();
+    let text = render(&plain, &[message("user", "hi")]).unwrap();
     assert_eq!(text, "User: hi\n\nAssistant:");
 }
 
 #[test]
 fn a_templates_own_refusal_is_passed_on() {
     let picky = template("{{ raise_exception('roles must alternate') }}");
-    let error = picky.render(&[message("user", "hi")]).unwrap_err();
+    let error = render(&picky, &[message("user", "hi")]).unwrap_err();
     assert_eq!(error.to_string(), "`messages` are refused by the model's chat template: roles must alternate");
 }
 
 #[test]
 fn a_template_cannot_run_for_ever() {
     let endless = template("{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}");
-    let error = endless.render(&[message("user", "hi")]).unwrap_err();
+    let error = render(&endless, &[message("user", "hi")]).unwrap_err();
     assert!(matches!(error, EngineError::Invalid { .. }), "{error}");
 }
 
 #[test]
 fn the_date_is_written_as_templates_ask() {
-    let text = template("{{ strftime_now('%d %b %Y, 100%%') }}").render(&[message("user", "hi")]).unwrap();
+    let text = render(&template("{{ strftime_now('%d %b %Y, 100%%') }}"), &[message("user", "hi")]).unwrap();
     assert_eq!(text.len(), "01 Jan 2026, 100%%".len());
 }
 
@@ -58,17 +62,17 @@ fn text_parts_are_joined_and_images_refused() {
     let with = |parts| Message { content: Some(Content::Parts(parts)), ..message("user", "") };
     let show = template("{{ messages[0].content }}");
     let texts = with(vec![part(json!({"type": "text", "text": "one "})), part(json!({"type": "text", "text": "two"}))]);
-    assert_eq!(show.render(&[texts]).unwrap(), "one two");
+    assert_eq!(render(&show, &[texts]).unwrap(), "one two");
     let image = with(vec![part(json!({"type": "image_url", "image_url": {"url": "x"}}))]);
-    assert_eq!(show.render(&[image]).unwrap_err(), EngineError::Unsupported { parameter: "messages".into() });
-    assert!(show.render(&[message("robot", "hi")]).is_err());
+    assert_eq!(render(&show, &[image]).unwrap_err(), EngineError::Unsupported { parameter: "messages".into() });
+    assert!(render(&show, &[message("robot", "hi")]).is_err());
 }
 
 #[test]
 fn templates_come_as_text_list_or_file() {
     let folder = Folder::new();
     let write = |name: &str, text: &str| std::fs::write(folder.0.join(name), text).unwrap();
-    let render = |folder: &Path| ChatTemplate::read(folder)?.render(&[message("user", "hi")]);
+    let render = |folder: &Path| render(&ChatTemplate::read(folder)?, &[message("user", "hi")]);
     write("tokenizer_config.json", r#"{"chat_template": "one {{ bos_token }}", "bos_token": {"content": "<b>"}}"#);
     assert_eq!(render(&folder.0).unwrap(), "one <b>");
     let list = r#"{"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "two"}]}"#;
