@@ -88,10 +88,10 @@ async fn dribble(address: SocketAddr, process: u8, number: usize, open: &AtomicU
         if let Ok(mut stream) = connect(address, process, number).await {
             let _counted = Counted::new(open);
             let begun = if number % 2 == 0 { head.as_bytes() } else { body.as_bytes() };
-            let mut sent = stream.write_all(begun).await;
+            let (mut sent, mut byte) = (stream.write_all(begun).await, [0]);
             while sent.is_ok() {
                 sent = tokio::select! {
-                    _ = stream.read(&mut [0]) => break,
+                    _ = stream.read(&mut byte) => break,
                     () = tokio::time::sleep(Duration::from_secs(1)) => stream.write_all(b"x").await,
                 };
             }
