@@ -1,4 +1,4 @@
-//! Tests of who gives way to whom.
+//! Tests of who gives way to whom when places run out, and of how long each state may last.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::net::Ipv4Addr;
