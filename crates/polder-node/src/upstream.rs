@@ -32,6 +32,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest answer that is not a stream, and longest event of one, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Most bytes that wait in the system, and in the HTTP library, of what one connection to an engine brought.
+const SOCKET_BYTES_MAX: usize = 64 << 10;
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -72,8 +74,14 @@ impl Upstream {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("`{base}` is not an http or https URL: write it like `http://127.0.0.1:8000/v1`"));
         }
-        let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // What an engine sends ahead of a slow reader waits at the engine, not here.
+        tcp.set_recv_buffer_size(Some(SOCKET_BYTES_MAX));
+        let https = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1();
+        let mut client = Client::builder(TokioExecutor::new());
+        let client = client.http1_max_buf_size(SOCKET_BYTES_MAX).build(https.wrap_connector(tcp));
         let upstream = Arc::new(Self { client, base, key: config.key.clone(), served: Arc::default() });
         upstream.look().await;
         for (_, error) in upstream.failures() {

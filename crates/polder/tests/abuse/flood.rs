@@ -218,8 +218,7 @@ fn good_requests_are_answered_in_the_middle_of_a_flood() {
         most.0 >> 20,
         most.1 >> 20
     );
-    assert!(times.len() > 20, "{}", times.len());
-    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     assert!(most.0 + most.1 < MEMORY_MAX, "{most:?}");
     drop(second.stdin.take());
     let ended = process::wait(&mut second, Duration::from_secs(30));
