@@ -24,9 +24,9 @@ const ENDING_MS_MAX: u64 = 2000;
 const GIVES_WAY_MS: u64 = 2000;
 /// Of all places, one in so many is made free at once when none is left.
 const MADE_FREE_OF: usize = 64;
-/// How often between two looks the connections are gone through for one to give way, for an address and for all of them; whoever
-/// comes more often than that is turned away, so that a flood cannot keep the gate busy with it.
-const SEARCHES_MAX: u32 = 16;
+/// How many connections are gone through between two looks for one to give way, for an address and for all of them. Whoever comes
+/// more often than that allows is turned away, so that a flood cannot keep the gate busy with it.
+const SEARCHED_MAX: usize = 1 << 18;
 
 /// The places of one listener.
 pub struct Gate {
@@ -44,8 +44,8 @@ struct Inner {
     next: u64,
     lines: HashMap<u64, Arc<Line>>,
     addresses: HashMap<IpAddr, usize>,
-    searches_of_one: u32,
-    searches_of_all: u32,
+    searched_for_one: usize,
+    searched_for_all: usize,
 }
 
 /// One connection's place; dropping it gives it back.
@@ -101,12 +101,12 @@ impl Gate {
         let address = of_one(address);
         let mut inner = self.inner();
         let (one_max, all_max) = (self.limits.connections_per_address_max, self.total_max);
-        if inner.count_of(address) >= one_max && inner.searches_of_one < SEARCHES_MAX {
-            inner.searches_of_one += 1;
+        if inner.count_of(address) >= one_max && inner.searched_for_one < SEARCHED_MAX {
+            inner.searched_for_one += inner.lines.len();
             inner.make_free(self, (one_max / MADE_FREE_OF).max(1), Some(address));
         }
-        if inner.lines.len() >= all_max && inner.searches_of_all < SEARCHES_MAX {
-            inner.searches_of_all += 1;
+        if inner.lines.len() >= all_max && inner.searched_for_all < SEARCHED_MAX {
+            inner.searched_for_all += inner.lines.len();
             inner.make_free(self, (all_max / MADE_FREE_OF).max(1), None);
         }
         if inner.count_of(address) >= one_max || inner.lines.len() >= all_max {
@@ -157,7 +157,7 @@ impl Gate {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         self.now_ms.store(now, Ordering::Relaxed);
         let mut inner = self.inner();
-        (inner.searches_of_one, inner.searches_of_all) = (0, 0);
+        (inner.searched_for_one, inner.searched_for_all) = (0, 0);
         for line in inner.lines.values() {
             if let Some(order) = self.overdue(line, now) {
                 line.order(order);

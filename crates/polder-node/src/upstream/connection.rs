@@ -31,6 +31,8 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Most idle connections of one thread.
 const IDLE_COUNT_MAX: usize = 256;
 const SHARDS: usize = 32;
+/// Most bytes that wait in the system, and in the HTTP library, of what one connection to an engine brought.
+const SOCKET_BYTES_MAX: usize = 64 << 10;
 
 /// The idle connections to one origin.
 pub struct Pool {
@@ -69,6 +71,8 @@ impl Pool {
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.enforce_http(false);
+        // What an engine sends ahead of a slow reader waits at the engine, not here.
+        http.set_recv_buffer_size(Some(SOCKET_BYTES_MAX));
         let connector =
             HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(http);
         Arc::new(Self { connector, origin, idle: Default::default() })
@@ -92,7 +96,7 @@ impl Pool {
 
     async fn send_anew(self: &Arc<Self>, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Busy), String> {
         let io = self.connector.clone().call(self.origin.clone()).await.map_err(|e| chain(e.as_ref()))?;
-        let (sender, driver) = http1::handshake(io).await.map_err(|e| chain(&e))?;
+        let (sender, driver) = http1::Builder::new().max_buf_size(SOCKET_BYTES_MAX).handshake(io).await.map_err(|e| chain(&e))?;
         let mut busy = Busy { pool: Arc::clone(self), sender, driver: Box::pin(driver), ended: false };
         let response = busy.send(request).await.map_err(|e| chain(&e))?;
         Ok((response, busy))

@@ -1,4 +1,4 @@
-//! Tests of who gives way to whom.
+//! Tests of who gives way to whom when places run out, and of how long each state may last.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::net::Ipv4Addr;
@@ -29,12 +29,15 @@ async fn the_oldest_that_says_nothing_gives_way() {
     let one = gate.enter(address(9)).ok().unwrap();
     let ordered: Vec<bool> = places.iter().map(|place| place.line.ordered().is_some()).collect();
     assert_eq!(ordered, [false, false, true, false], "the first silent one, before the idle one, never the busy one");
-    one.line.enter(Phase::Busy);
+    let mut more = vec![one];
     for (last, expected) in [(10, 3), (11, 1)] {
-        gate.enter(address(last)).ok().unwrap().line.enter(Phase::Busy);
+        more.iter().for_each(|place| place.line.enter(Phase::Busy));
+        more.push(gate.enter(address(last)).ok().unwrap());
         assert_eq!(places[expected].line.ordered(), Some(Order::End));
     }
-    assert_eq!(gate.count(), 2, "the two that were dropped here gave their places back");
+    assert_eq!(gate.count(), 4);
+    drop((places, more));
+    assert_eq!(gate.count(), 0, "whatever gave way counts no second time");
 }
 
 #[tokio::test]
