@@ -328,8 +328,9 @@ fn a_revoked_key_ends_within_a_second_and_a_rotated_one_overlaps() {
     assert!(
         listed.stdout.contains("desk") && listed.stdout.contains("revoked") && listed.stdout.contains("configured")
     );
-    let secret = second.key.rsplit_once('-').unwrap().1;
-    assert!(!listed.stdout.contains(secret));
+    // The secret may hold the character that stands before it.
+    let secret = second.key.strip_prefix("sk-polder-").unwrap().split_once('-').unwrap().1;
+    assert!(secret.len() == 43 && !listed.stdout.contains(secret));
     // After a restart what was revoked stays so.
     world.end();
     world.run();
