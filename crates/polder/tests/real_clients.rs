@@ -7,7 +7,10 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::clients::{checks, program};
@@ -166,6 +169,25 @@ fn pictures_and_rankings_come_from_engines_that_offer_them() {
     // A model that only ranks makes no vectors, whoever asks.
     let embed = front.post("/v1/embeddings", &json!({"model": "ranker", "input": "x"}));
     assert_eq!((embed.status, embed.json()["error"]["refusals"][0]["rule"].as_str()), (403, Some("model-not-served")));
+    running.end();
+}
+
+#[test]
+fn who_leaves_before_the_answer_ends_the_engines_work() {
+    let around = Folder::new();
+    let engine = Engine::start();
+    let (running, front) = in_front(around.path(), &engine);
+    let body = json!({"model": "painter", "prompt": "Draw slowly"}).to_string();
+    let mut stream = TcpStream::connect(&front.address).unwrap();
+    let head = front.head("POST", "/v1/images/generations", &[]);
+    stream.write_all(&head).unwrap();
+    stream.write_all(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    until("the engine's work", || engine.heard("/images/generations").pop());
+    assert!(engine.heard("/left").is_empty());
+    drop(stream);
+    let since = Instant::now();
+    until("the work's end", || engine.heard("/left").pop());
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     running.end();
 }
 

@@ -61,6 +61,12 @@ fn answer(stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) {
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     heard.lock().unwrap().push((head, asked.clone()));
+    if asked["prompt"].as_str().is_some_and(|prompt| prompt.contains("slowly")) {
+        // It draws until whoever asked has left, which a connection's end says.
+        let left = matches!(reader.read(&mut [0]), Ok(0) | Err(_));
+        heard.lock().unwrap().push((format!("END /v1/left {left}"), Value::Null));
+        return;
+    }
     let answer = match path.as_str() {
         "/v1/models" => json!({"object": "list", "data": [{"id": "painter"}, {"id": "ranker"}, {"id": "talker"}]}),
         "/v1/images/generations" => images(&asked),
