@@ -107,7 +107,7 @@ async function refusal(client) {
 
 const SCHEMA = {
   type: "object",
-  properties: { city: { type: "string" } },
+  properties: { city: { type: "string", enum: ["Delft", "Gouda"] } },
   required: ["city"],
   additionalProperties: false,
 };

@@ -68,7 +68,7 @@ async function refusal() {
 
 const SCHEMA = jsonSchema({
   type: "object",
-  properties: { city: { type: "string" } },
+  properties: { city: { type: "string", enum: ["Delft", "Gouda"] } },
   required: ["city"],
   additionalProperties: false,
 });

@@ -204,7 +204,7 @@ WEATHER = {
         "description": "The weather in a city",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}},
+            "properties": {"city": {"type": "string", "enum": ["Delft", "Gouda"]}},
             "required": ["city"],
             "additionalProperties": False,
         },

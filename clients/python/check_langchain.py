@@ -12,6 +12,7 @@ an application does for a model that tiktoken does not know.
 """
 
 import math
+from typing import Literal
 
 import openai
 import tiktoken
@@ -80,7 +81,7 @@ def refusal(model):
 
 @group("tools.required")
 def tools(model):
-    def weather(city: str) -> str:
+    def weather(city: Literal["Delft", "Gouda"]) -> str:
         """The weather in a city"""
         return city
 
@@ -95,7 +96,7 @@ def structured(model):
         "title": "weather",
         "description": "The weather",
         "type": "object",
-        "properties": {"city": {"type": "string"}},
+        "properties": {"city": {"type": "string", "enum": ["Delft", "Gouda"]}},
         "required": ["city"],
         "additionalProperties": False,
     }

@@ -7,15 +7,19 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::clients::{checks, program};
 use support::demo::Demo;
-use support::engine::Engine;
+
 use support::http::Endpoint;
 use support::matrix::{Check, Matrix, Seen, folder};
 use support::node::Running;
+use support::painter::Painter;
 use support::{Folder, until};
 
 const BEGIN: &str = "<!-- what the clients saw; written by UPDATE=1, see clients/README.md -->\n";
@@ -27,7 +31,7 @@ fn free_address() -> String {
 }
 
 /// A node in front of an engine, told what the engine's models do.
-fn in_front(folder: &Path, engine: &Engine) -> (Running, Endpoint) {
+fn in_front(folder: &Path, engine: &Painter) -> (Running, Endpoint) {
     let listen = free_address();
     let arguments = ["up", "--upstream", &engine.url, "--listen", &listen, "--state", "front"];
     Running::start(folder, &arguments).end();
@@ -64,7 +68,7 @@ fn the_compatibility_page_says_what_the_clients_see() {
         seen.add(&client.id, checks(program, &client.script, &modes, &placed));
     }
     let around = Folder::new();
-    let engine = Engine::start();
+    let engine = Painter::start();
     let (running, pictures) = in_front(around.path(), &engine);
     for (client, program) in clients().filter(|(client, _)| client.pictures) {
         seen.add(&client.id, checks(program, &client.script, &["pictures"], &pictures));
@@ -130,7 +134,7 @@ fn a_matrix_cannot_say_more_than_was_seen() {
 #[test]
 fn pictures_and_rankings_come_from_engines_that_offer_them() {
     let around = Folder::new();
-    let engine = Engine::start();
+    let engine = Painter::start();
     let (running, front) = in_front(around.path(), &engine);
     let picture = |prompt: &str, more: Value| {
         let mut body = json!({"model": "painter", "prompt": prompt, "metadata": {"polder.class": "internal"}});
@@ -169,7 +173,26 @@ fn pictures_and_rankings_come_from_engines_that_offer_them() {
     running.end();
 }
 
-fn rankings(front: &Endpoint, engine: &Engine) {
+#[test]
+fn who_leaves_before_the_answer_ends_the_engines_work() {
+    let around = Folder::new();
+    let engine = Painter::start();
+    let (running, front) = in_front(around.path(), &engine);
+    let body = json!({"model": "painter", "prompt": "Draw slowly"}).to_string();
+    let mut stream = TcpStream::connect(&front.address).unwrap();
+    let head = front.head("POST", "/v1/images/generations", &[]);
+    stream.write_all(&head).unwrap();
+    stream.write_all(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    until("the engine's work", || engine.heard("/images/generations").pop());
+    assert!(engine.heard("/left").is_empty());
+    drop(stream);
+    let since = Instant::now();
+    until("the work's end", || engine.heard("/left").pop());
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    running.end();
+}
+
+fn rankings(front: &Endpoint, engine: &Painter) {
     let documents = json!(["the sea", {"text": "rules for the water", "id": 7}, "rules for everyone"]);
     let body = json!({"model": "ranker", "query": "rules for everyone", "documents": documents, "top_n": 2});
     let ranked = front.post("/v1/rerank", &body);

@@ -7,10 +7,10 @@
 pub mod clients;
 pub mod counting;
 pub mod demo;
-pub mod engine;
 pub mod http;
 pub mod matrix;
 pub mod node;
+pub mod painter;
 pub mod process;
 
 use std::path::{Path, PathBuf};

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 /// The engine; it ends with the test's process.
-pub struct Engine {
+pub struct Painter {
     /// Its base URL.
     pub url: String,
     heard: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
-impl Engine {
+impl Painter {
     /// Starts it on a free port.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
