@@ -257,9 +257,15 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
             (verdict.inputs.price_microeur_per_mtok, weights.price),
             (verdict.inputs.load_ppm, weights.load),
             (verdict.inputs.rtt_us, weights.latency),
+            (verdict.inputs.queue_ppm, weights.queue),
+            (verdict.inputs.first_token_us, weights.first_token),
+            (verdict.inputs.carbon_mg_per_kwh, weights.carbon),
+            (verdict.inputs.affinity_ppm, weights.affinity),
         ];
         let sum: u128 = products.iter().map(|(input, weight)| u128::from(*input) * u128::from(*weight)).sum();
-        if u128::from(verdict.score) != sum.min(u128::from(u64::MAX)) {
+        // Who is refused is not weighed; the first statements weighed them all the same, to no effect.
+        let unweighed = !verdict.causes.is_empty() && verdict.score == 0;
+        if !unweighed && u128::from(verdict.score) != sum.min(u128::from(u64::MAX)) {
             found.push(format!("`{}`: the score is not what its inputs and the weights give", verdict.factory));
         }
     }

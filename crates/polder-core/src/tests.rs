@@ -147,7 +147,7 @@ impl Site {
 
 impl World {
     pub fn new(owner: &str, sites: Vec<Site>) -> Self {
-        let weights = Weights { price: 1, load: 0, latency: 0 };
+        let weights = Weights { price: 1, load: 0, latency: 0, ..Weights::default() };
         Self { at_ms: 1_500, owner: owner.to_owned(), weights, sites }
     }
 

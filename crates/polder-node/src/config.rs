@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::home::lifecycle::Guardrail;
 
 pub mod raw;
+mod routing;
+
+pub use routing::{Routing, UpstreamModel, Upstreams};
 
 /// Largest request body that is read, in bytes, where the file does not say.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -125,6 +128,8 @@ pub struct HomeConfig {
     pub trust: Vec<TrustedIssuer>,
     /// What the owner prefers.
     pub weights: Weights,
+    /// How it goes about attempts.
+    pub routing: Routing,
     /// The tenant's projects, by name.
     pub projects: BTreeMap<ProjectId, Labels>,
     /// The applications' keys.
@@ -169,8 +174,8 @@ pub struct FactoryConfig {
 pub enum EngineConfig {
     /// The engine inside this process, on model files.
     Embedded(BTreeMap<ModelId, PathBuf>),
-    /// An engine behind OpenAI's API.
-    Upstream(UpstreamConfig),
+    /// Engines behind OpenAI's API.
+    Upstream(Upstreams),
 }
 
 /// An engine behind OpenAI's API.

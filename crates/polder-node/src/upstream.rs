@@ -25,6 +25,13 @@ use crate::inference::{
     Usage,
 };
 
+mod exposition;
+mod models;
+mod replicas;
+mod signals;
+
+pub use replicas::Replicas;
+
 /// How often the engine is asked what it serves.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -169,6 +176,11 @@ async fn refusal(response: http::Response<Incoming>) -> EngineError {
             EngineError::UnknownModel { model: text("param").unwrap_or_else(|| "model".to_owned()) }
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => EngineError::Busy { retry_after_s: 2 },
+        status if status.is_redirection() => failed(format!(
+            "the engine answered with a redirect ({}), which is not followed: key and prompt go to the configured origin only; \
+             set `url` to where the engine really is",
+            status.as_u16()
+        )),
         _ => failed(format!("the engine answered with status {status}")),
     }
 }

@@ -13,9 +13,8 @@ use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
 use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json, read_text,
-};
+pub use super::routing::{Routing, Upstream};
+use super::{ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text};
 use crate::frameworks;
 use crate::home::lifecycle::Guardrail;
 use crate::proof::SHIPPED_CLAIMS;
@@ -64,6 +63,9 @@ pub struct Home {
     pub trust: PathBuf,
     /// What the owner prefers.
     pub weights: Weights,
+    /// How it goes about attempts.
+    #[serde(default, skip_serializing_if = "Routing::is_default")]
+    pub routing: Routing,
     /// The tenant's projects.
     pub projects: Vec<Project>,
     /// The applications' keys.
@@ -120,17 +122,6 @@ pub struct Factory {
     pub upstream: Option<Upstream>,
 }
 
-/// The `[factory.upstream]` table.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// Its base URL, such as `http://127.0.0.1:8000/v1`.
-    pub url: String,
-    /// The file that holds the key it asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_file: Option<PathBuf>,
-}
-
 impl Home {
     pub(super) fn check(
         self,
@@ -156,6 +147,7 @@ impl Home {
             policy: folder.join(self.policy),
             trust: read_json(&folder.join(self.trust))?,
             weights: self.weights,
+            routing: self.routing.check(content)?,
             projects,
             keys: self.keys,
             guardrails: self
@@ -206,13 +198,7 @@ impl Factory {
             Some(_) if !self.models.is_empty() => {
                 return Err(content("a factory has `models` or `upstream`, not both".to_owned()));
             }
-            Some(upstream) => EngineConfig::Upstream(UpstreamConfig {
-                url: upstream.url,
-                key: match upstream.key_file {
-                    Some(file) => Some(read_text(&folder.join(file))?.trim().to_owned()),
-                    None => None,
-                },
-            }),
+            Some(upstream) => EngineConfig::Upstream(upstream.check(folder, content)?),
             None if self.models.is_empty() => {
                 return Err(content(
                     "a factory needs models: add `[factory.models]` or `[factory.upstream]`".to_owned(),

@@ -21,16 +21,19 @@ use polder_core::usage::day_of;
 use serde_json::value::RawValue;
 
 use crate::clock::{now_ms, random};
-use crate::config::{ApiKey, HomeConfig};
+use crate::config::{ApiKey, HomeConfig, Routing};
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
 use crate::peers::wire::{Envelope, Frame, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
+use crate::route::Retries;
 use crate::store::{Store, Used};
 
 mod known;
 pub mod lifecycle;
 mod policies;
+mod retries;
+mod routes;
 mod view;
 
 use lifecycle::Lifecycle;
@@ -55,6 +58,10 @@ pub struct Home {
     log: Log,
     store: Store,
     capabilities: Mutex<BTreeMap<NodeId, Signed<Capability>>>,
+    routing: Routing,
+    retries: Retries,
+    /// What makes it impossible to guess from outside where a conversation falls.
+    salt: [u8; 32],
 }
 
 /// Work that a factory has begun.
@@ -131,6 +138,10 @@ impl Home {
             log,
             store,
             capabilities: Mutex::new(BTreeMap::new()),
+            routing: config.routing,
+            retries: Retries::new(config.routing.retry()),
+            // Without randomness places can be guessed: that opens nothing.
+            salt: random().unwrap_or_default(),
         }
     }
 
@@ -188,15 +199,16 @@ impl Home {
             Work::Embed(request) => (Action::Embed, &request.model),
         };
         let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
+        let course = self.set_out(work);
         let request =
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
         let work = RawValue::from_string(serde_json::to_string(work).map_err(|e| HomeError::Internal(e.to_string()))?)
             .map_err(|e| HomeError::Internal(e.to_string()))?;
         let salt: [u8; 32] = random()?;
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
-        // Each round excludes a factory, so the rounds end.
-        for _ in 0..=self.peers.len() {
-            let (statement, ticket) = self.decide(&request, &salt, &work, tokens_max, &excluded)?;
+        // Each round excludes a factory, so the rounds end; after the last attempt all are.
+        for tried in 1..=self.peers.len().saturating_add(1) {
+            let (statement, ticket) = self.decide(&request, &salt, &work, tokens_max, &excluded, &course)?;
             let pending =
                 self.log.append(statement.id.as_str(), &Statement::Decision(Box::new(statement.clone()))).await?;
             let Some(ticket) = ticket else {
@@ -205,11 +217,12 @@ impl Home {
                 return Err(HomeError::Refused(Box::new(statement)));
             };
             let factory = ticket.factory.clone();
-            match self.attempt(ticket, salt, &work).await {
+            match self.guarded(ticket, salt, &work, &course).await {
                 Ok((first, rest)) => return Ok(Placed { decision: statement.id, factory, first, rest }),
                 Err(Attempt::Request(error)) => return Err(HomeError::Request { decision: statement.id, error }),
                 Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory, causes)),
             }
+            self.before_retry(tried, &course, &mut excluded).await;
         }
         Err(HomeError::Internal("every factory was tried and none was excluded".to_owned()))
     }
@@ -221,9 +234,10 @@ impl Home {
         work: &RawValue,
         tokens_max: u32,
         excluded: &BTreeMap<NodeId, Vec<Cause>>,
+        course: &retries::Course,
     ) -> Result<(DecisionStatement, Option<Ticket>), HomeError> {
         let snapshot = self.view.snapshot(now_ms());
-        let decision = self.view.decide(&snapshot, request, excluded);
+        let decision = self.view.decide_near(&snapshot, request, excluded, course.near);
         let id = DecisionId::from_bytes(random()?);
         let body = body_digest(salt, work.get().as_bytes());
         let ticket = match &decision.factory {
@@ -253,7 +267,7 @@ impl Home {
                 self.view.mark_unreachable(&factory, &error.to_string(), now_ms());
                 Attempt::gone(&error.to_string())
             }
-            PeerError::Protocol { .. } => Attempt::out("not-understood", &error.to_string()),
+            PeerError::Protocol { .. } => Attempt::out(retries::NOT_UNDERSTOOD, &error.to_string()),
         };
         let mut frames = peer.run(envelope).await.map_err(lost)?;
         match frames.next().await {
@@ -336,7 +350,7 @@ impl Attempt {
             }
             EngineError::UnknownModel { .. } => placement::MODEL_NOT_SERVED,
             EngineError::Busy { .. } => placement::NO_CAPACITY,
-            EngineError::ModelFile { .. } | EngineError::Failed { .. } => "engine-failed",
+            EngineError::ModelFile { .. } | EngineError::Failed { .. } => retries::ENGINE_FAILED,
         };
         Self::out(rule, &error.to_string())
     }

@@ -10,16 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use polder_core::facts::{FACTS_MAX, TrustedIssuer, Vendor, believe, facts_root, passport_root};
 use polder_core::ids::NodeId;
-use polder_core::placement::{self, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
+use polder_core::placement::{self, Affinity, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
 use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema};
 use polder_core::request::Request;
 use polder_core::usage::{Window, day_of};
 
 use super::known::Known;
 use super::policies::PolicyState;
+use super::routes::Routes;
 use crate::clock::{ClockFault, Watch};
 use crate::peers::PeerError;
 use crate::peers::wire::Status;
+use crate::route::smoothed;
 
 /// The snapshot, and until when its facts hold.
 struct Composed {
@@ -43,6 +45,8 @@ pub struct View {
     learned: Mutex<Learned>,
     composed: ArcSwap<Composed>,
     memo: RwLock<Memo>,
+    /// What came of requests at each factory.
+    pub(super) routes: Routes,
     /// What stands in for the terms of a factory that was never heard of: it permits nothing.
     no_terms: Arc<Layer>,
 }
@@ -78,6 +82,7 @@ impl View {
             // Valid until no instant: composed at the first look.
             composed: ArcSwap::from_pointee(Composed { snapshot: nothing, valid_until_ms: 0 }),
             memo: RwLock::default(),
+            routes: Routes::new(members.iter().map(|(node, _)| node.clone())),
             no_terms,
         })
     }
@@ -94,7 +99,23 @@ impl View {
 
     /// Decides on a snapshot, by the memo where it knows the answer.
     pub fn decide(&self, snapshot: &Snapshot, request: &Request, excluded: &BTreeMap<NodeId, Vec<Cause>>) -> Decision {
-        placement::decide_by(&self.row(snapshot, request), snapshot, request, excluded)
+        self.decide_near(snapshot, request, excluded, None)
+    }
+
+    /// Decides on a snapshot, near where a conversation's beginning falls.
+    pub fn decide_near(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request,
+        excluded: &BTreeMap<NodeId, Vec<Cause>>,
+        near: Option<Affinity>,
+    ) -> Decision {
+        placement::decide_near(&self.row(snapshot, request), snapshot, request, excluded, near)
+    }
+
+    /// What the owner prefers.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// What the policies say of a request. The lock is held to look and to keep, never to ask.
@@ -152,7 +173,7 @@ impl View {
             let parsed = Layer::parse(LayerKind::Terms, &status.terms_file, &status.terms, &self.schema);
             known.terms = parsed.map(Arc::new).map_err(|e| e.to_string());
         }
-        known.rtt_us = rtt_us;
+        known.rtt_us = smoothed(known.rtt_us, rtt_us);
         known.gone = None;
         known.offers_of(&status);
         known.status = Some(status);
@@ -198,7 +219,7 @@ impl View {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).watch.fault(now_ms)
     }
 
-    fn compose(&self, now_ms: u64) {
+    pub(super) fn compose(&self, now_ms: u64) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let learned = &mut *learned;
         let today = day_of(now_ms);
@@ -209,15 +230,21 @@ impl View {
             learned.factories.iter().map(|(node, known)| (node.clone(), known.vendors())).collect();
         let shares = learned.window.shares(today, &vendors);
         let (mut grounds, mut factories, mut roots) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut valid_until_ms = u64::MAX;
+        let (mut valid_until_ms, mut carbon) = (u64::MAX, Vec::new());
         for (node, known) in &mut learned.factories {
             valid_until_ms = valid_until_ms.min(known.valid_until_ms());
             roots.insert(node.clone(), known.passport);
             let usage = shares.get(node).copied().unwrap_or_default();
-            if let Some((ground, factory)) = known.ground(node, usage, &self.schema, &self.no_terms, fault.as_ref()) {
+            let known = known.ground(node, usage, &self.schema, &self.no_terms, fault.as_ref());
+            if let Some((ground, mut factory)) = known {
+                valid_until_ms = valid_until_ms.min(self.routes.tell(node, now_ms, &mut factory));
+                carbon.push(placement::carbon_mg_per_kwh(ground.column.profile()));
                 grounds.push(ground);
                 factories.push(factory);
             }
+        }
+        for (factory, carbon) in factories.iter_mut().zip(placement::worst_where_unknown(&carbon)) {
+            factory.inputs.carbon_mg_per_kwh = carbon;
         }
         let basis = self.basis(grounds);
         let snapshot = Snapshot::new(now_ms, basis, facts_root(&roots), self.weights, factories);

@@ -13,7 +13,7 @@ use polder_core::ticket::{Capability, Ticket};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::inference::{ChatRequest, EmbedRequest, Embeddings, EngineError, Event};
+use crate::inference::{ChatRequest, EmbedRequest, Embeddings, EngineError, Event, Signals};
 
 /// The version of these messages.
 pub const VERSION: u32 = 1;
@@ -45,6 +45,9 @@ pub struct Status {
     pub queue: u32,
     /// How many run or wait now.
     pub running: u32,
+    /// What its engine says of its load, where it tells.
+    #[serde(default, skip_serializing_if = "Signals::is_empty")]
+    pub signals: Signals,
     /// What time it is by the factory's clock, in Unix milliseconds; absent where that is the reader's own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_ms: Option<u64>,

@@ -92,7 +92,8 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
         baseline: "baseline.cedar".into(),
         policy: "policy.cedar".into(),
         trust: "trust.json".into(),
-        weights: Weights { price: 1, load: 1, latency: 1 },
+        weights: Weights { price: 1, load: 1, latency: 1, ..Weights::default() },
+        routing: raw::Routing::default(),
         projects: vec![raw::Project {
             id: project.clone(),
             class: DataClass::Public,
@@ -112,7 +113,7 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
         places: 64,
         queue: None,
         models: std::collections::BTreeMap::new(),
-        upstream: Some(raw::Upstream { url: url.to_owned(), key_file }),
+        upstream: Some(raw::Upstream { url: url.to_owned(), key_file, ..raw::Upstream::default() }),
     };
     Ok(raw::Config {
         node: NodeId::parse("local").map_err(id)?,
