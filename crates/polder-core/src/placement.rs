@@ -26,7 +26,7 @@ pub use bits::Bits;
 pub use memo::{BYTES_MAX, Choice, Memo, ROWS_MAX};
 pub use nearest::{Change, FactChange, NEAREST_MAX, Relaxation, distance};
 pub use row::Row;
-pub use score::{Affinity, Inputs, Weights, carbon_mg_per_kwh, distance_ppm, score, worst_where_unknown};
+pub use score::{Affinity, Inputs, Weights, carbon_mg_per_kwh, distance_ppm, score, weigh_carbon};
 pub use snapshot::{Basis, Factory, Ground, Snapshot};
 
 /// One factory's yes or no.

@@ -164,7 +164,8 @@ impl World {
             grounds,
         };
         let now = |site: &&Site| Factory { unavailable: site.unavailable.clone(), inputs: site.inputs };
-        let factories = sites.iter().map(now).collect();
+        let mut factories: Vec<Factory> = sites.iter().map(now).collect();
+        weigh_carbon(&basis.grounds, &mut factories);
         Snapshot::new(self.at_ms, Arc::new(basis), facts_root(&roots), self.weights, factories)
     }
 

@@ -29,6 +29,9 @@ fn any_claim() -> impl Strategy<Value = Claim> {
             .prop_map(|(vendor, code, accelerators)| Claim::Chip { vendor, origin: country(code), accelerators, capability: None }),
         2 => select(Certification::all()).prop_map(|scheme| Claim::Certification { scheme }),
         2 => code().prop_map(|code| Claim::Clearance { country: country(code) }),
+        2 => (0u32..3, 100u32..103).prop_map(|(carbon_g_per_kwh, pue_percent)| {
+            Claim::Energy { renewable_percent: 0, carbon_g_per_kwh, pue_percent }
+        }),
     ]
 }
 
@@ -47,14 +50,13 @@ fn any_fact(name: &'static str) -> impl Strategy<Value = SignedFact> {
 }
 
 fn any_site(name: &'static str) -> impl Strategy<Value = Site> {
-    let measured = (any::<u64>(), 0u64..3, 0u64..3, 0u64..3, 0u64..3, 0u64..3);
-    let inputs = measured.prop_map(|(price, load_ppm, rtt_us, queue_ppm, first_token_us, carbon_mg_per_kwh)| Inputs {
+    let measured = (any::<u64>(), 0u64..3, 0u64..3, 0u64..3, 0u64..3);
+    let inputs = measured.prop_map(|(price, load_ppm, rtt_us, queue_ppm, first_token_us)| Inputs {
         price_microeur_per_mtok: if price % 3 == 0 { price } else { price % 4 },
         load_ppm,
         rtt_us,
         queue_ppm,
         first_token_us,
-        carbon_mg_per_kwh,
         ..Inputs::default()
     });
     let terms = select(vec![OPEN, OPEN, CIVIL, ""]);
@@ -137,6 +139,12 @@ fn tampered(statement: &DecisionStatement) -> Vec<(&'static str, DecisionStateme
             let mut changed = statement.clone();
             changed.verdicts[n].causes.remove(place);
             all.push(("a cause dropped", changed));
+        }
+        if verdict.causes.is_empty() && statement.weights.carbon > 0 && verdict.score < u64::MAX / 2 {
+            let mut changed = statement.clone();
+            changed.verdicts[n].inputs.carbon_mg_per_kwh += 1;
+            changed.verdicts[n].score += u64::from(statement.weights.carbon);
+            all.push(("another carbon", changed));
         }
         if statement.factory.as_ref() != Some(&verdict.factory) {
             let mut changed = statement.clone();

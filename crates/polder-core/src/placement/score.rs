@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
+use super::{Factory, Ground, Verdict};
 use crate::facts::{Claim, Profile};
 use crate::ids::NodeId;
 
@@ -140,8 +140,11 @@ pub fn carbon_mg_per_kwh(profile: &Profile) -> Option<u64> {
     profile.of_attribute("energy").find_map(|held| of_claim(&held.fact.claim))
 }
 
-/// The same of several factories: those of whom nothing is known count as the worst of whom something is.
-pub fn worst_where_unknown(known: &[Option<u64>]) -> Vec<u64> {
+/// Writes each factory's carbon into its inputs: those of whom nothing is known count as the worst of whom something is.
+pub fn weigh_carbon(grounds: &[Ground], factories: &mut [Factory]) {
+    let known: Vec<Option<u64>> = grounds.iter().map(|ground| carbon_mg_per_kwh(ground.column.profile())).collect();
     let worst = known.iter().flatten().max().copied().unwrap_or(0);
-    known.iter().map(|one| one.unwrap_or(worst)).collect()
+    for (factory, known) in factories.iter_mut().zip(known) {
+        factory.inputs.carbon_mg_per_kwh = known.unwrap_or(worst);
+    }
 }

@@ -137,9 +137,10 @@ fn carbon_comes_of_the_energy_fact_and_the_unknown_counts_as_the_worst() {
     let known: Vec<Option<u64>> =
         snapshot.basis.grounds.iter().map(|ground| carbon_mg_per_kwh(ground.column.profile())).collect();
     assert_eq!(known, [Some(60_000), None], "50 g at 1.2");
-    assert_eq!(worst_where_unknown(&known), [60_000, 60_000]);
-    assert_eq!(worst_where_unknown(&[None, Some(3), Some(9), None]), [9, 3, 9, 9]);
-    assert_eq!(worst_where_unknown(&[None, None]), [0, 0]);
+    let told: Vec<u64> = snapshot.each().map(|(_, factory)| factory.inputs.carbon_mg_per_kwh).collect();
+    assert_eq!(told, [60_000, 60_000], "silence gains nothing");
+    let silent = World::new(BANK, vec![Site::new("b", "FR", "FR", 1)]).snapshot();
+    assert!(silent.each().all(|(_, factory)| factory.inputs.carbon_mg_per_kwh == 0));
 }
 
 #[test]

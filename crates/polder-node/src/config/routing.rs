@@ -188,3 +188,6 @@ impl Upstream {
         Ok(Upstreams { replicas, models: self.models, first_token_ms })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,7 +207,7 @@ impl Home {
         let salt: [u8; 32] = random()?;
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
         // Each round excludes a factory, so the rounds end; after the last attempt all are.
-        for tried in 1..=self.peers.len().saturating_add(1) {
+        for _ in 0..=self.peers.len() {
             let (statement, ticket) = self.decide(&request, &salt, &work, tokens_max, &excluded, &course)?;
             let pending =
                 self.log.append(statement.id.as_str(), &Statement::Decision(Box::new(statement.clone()))).await?;
@@ -220,9 +220,9 @@ impl Home {
             match self.guarded(ticket, salt, &work, &course).await {
                 Ok((first, rest)) => return Ok(Placed { decision: statement.id, factory, first, rest }),
                 Err(Attempt::Request(error)) => return Err(HomeError::Request { decision: statement.id, error }),
-                Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory, causes)),
+                Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory.clone(), causes)),
             }
-            self.before_retry(tried, &course, &mut excluded).await;
+            self.before_retry(&factory, &course, &mut excluded).await;
         }
         Err(HomeError::Internal("every factory was tried and none was excluded".to_owned()))
     }

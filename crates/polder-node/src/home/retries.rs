@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use polder_core::breaker::Pass;
 use polder_core::ids::NodeId;
-use polder_core::placement::{Affinity, NO_CAPACITY, UNREACHABLE};
+use polder_core::placement::{Affinity, CIRCUIT_OPEN, NO_CAPACITY, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::ticket::Ticket;
 use serde_json::value::RawValue;
@@ -96,17 +96,20 @@ impl Home {
         }
     }
 
-    /// Waits for a moment before another attempt; where there is none, nobody is left to be asked.
+    /// After a factory was excluded: waits for a moment before another attempt. Where there is none, nobody is left to be asked.
     pub(super) async fn before_retry(
         &self,
-        tried: usize,
+        factory: &NodeId,
         course: &Course,
         excluded: &mut BTreeMap<NodeId, Vec<Cause>>,
     ) {
-        if self.peers.keys().all(|node| excluded.contains_key(node)) {
+        let was_sent = |causes: &Vec<Cause>| !causes.iter().any(|cause| cause.rule == CIRCUIT_OPEN);
+        // Where another request is the probe nothing was sent, and there is nothing to wait for.
+        if !excluded.get(factory).is_none_or(was_sent) || self.peers.keys().all(|node| excluded.contains_key(node)) {
             return;
         }
-        let tried = u32::try_from(tried).unwrap_or(u32::MAX);
+        let sent = excluded.values().filter(|causes| was_sent(causes)).count();
+        let tried = u32::try_from(sent).unwrap_or(u32::MAX);
         let reason = if tried >= self.routing.attempts {
             format!("not asked: {tried} attempts were made, which is as many as one request has")
         } else if course.begun.elapsed() >= Duration::from_millis(self.routing.deadline_ms) {

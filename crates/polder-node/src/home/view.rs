@@ -230,7 +230,7 @@ impl View {
             learned.factories.iter().map(|(node, known)| (node.clone(), known.vendors())).collect();
         let shares = learned.window.shares(today, &vendors);
         let (mut grounds, mut factories, mut roots) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let (mut valid_until_ms, mut carbon) = (u64::MAX, Vec::new());
+        let mut valid_until_ms = u64::MAX;
         for (node, known) in &mut learned.factories {
             valid_until_ms = valid_until_ms.min(known.valid_until_ms());
             roots.insert(node.clone(), known.passport);
@@ -238,14 +238,11 @@ impl View {
             let known = known.ground(node, usage, &self.schema, &self.no_terms, fault.as_ref());
             if let Some((ground, mut factory)) = known {
                 valid_until_ms = valid_until_ms.min(self.routes.tell(node, now_ms, &mut factory));
-                carbon.push(placement::carbon_mg_per_kwh(ground.column.profile()));
                 grounds.push(ground);
                 factories.push(factory);
             }
         }
-        for (factory, carbon) in factories.iter_mut().zip(placement::worst_where_unknown(&carbon)) {
-            factory.inputs.carbon_mg_per_kwh = carbon;
-        }
+        placement::weigh_carbon(&grounds, &mut factories);
         let basis = self.basis(grounds);
         let snapshot = Snapshot::new(now_ms, basis, facts_root(&roots), self.weights, factories);
         self.composed.store(Arc::new(Composed { snapshot, valid_until_ms }));

@@ -39,6 +39,11 @@ impl Models {
         Self(models.iter().map(|(id, limits)| (id.to_string(), listed(limits))).collect())
     }
 
+    /// Whether no model is listed, so that all are offered under their own names.
+    pub fn lists_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What the engine calls a model of ours.
     pub fn engines_name<'a>(&'a self, model: &'a str) -> Result<&'a str, EngineError> {
         if self.0.is_empty() {

@@ -227,7 +227,7 @@ impl Replicas {
         }))
     }
 
-    /// The only replica, where there is one only.
+    /// The replica, where there is but one.
     fn only(&self) -> Option<&Upstream> {
         match self.replicas.as_slice() {
             [only] => Some(&only.upstream),
@@ -313,6 +313,9 @@ impl Engine for Replicas {
     }
 
     fn models(&self) -> Vec<ModelInfo> {
+        if let (Some(only), true) = (self.only(), self.models.lists_none()) {
+            return only.models();
+        }
         self.models.offered(self.replicas.iter().flat_map(|one| one.upstream.models()).collect())
     }
 
