@@ -60,6 +60,7 @@ struct Replica {
 /// A request on its way at a replica. Dropping it without a word says nothing about the replica.
 struct Visit {
     replica: Arc<Replica>,
+    sent: Instant,
     pass: Option<Pass>,
     _turn: Option<Arc<Turn>>,
 }
@@ -67,7 +68,7 @@ struct Visit {
 impl Visit {
     fn begin(replica: &Arc<Replica>, pass: Pass, turn: Option<Arc<Turn>>) -> Self {
         replica.running.fetch_add(1, Ordering::AcqRel);
-        Self { replica: Arc::clone(replica), pass: Some(pass), _turn: turn }
+        Self { replica: Arc::clone(replica), sent: Instant::now(), pass: Some(pass), _turn: turn }
     }
 
     fn judge(&mut self, came: Came) {
@@ -254,14 +255,14 @@ impl Replicas {
             });
         }
         let wait = if request.stream { self.first_token } else { ANSWER_TIMEOUT };
-        let (near, begun) = (affinity(&self.salt, "", &request), Instant::now());
+        let near = affinity(&self.salt, "", &request);
         let (model, streamed) = (request.model.clone(), request.stream);
         let request = &request;
         let send = |upstream| first_event(Upstream::chat(upstream, request.clone()));
         let answered = self.first_that_answers(&model, near, wait, turn, send).await;
         let (visit, (first, rest)) = answered.map_err(ours)?;
         if streamed {
-            visit.replica.route.measure(begun.elapsed());
+            visit.replica.route.measure(visit.sent.elapsed());
         }
         Ok(watched(visit, first, rest))
     }

@@ -1,4 +1,4 @@
-//! Tests of aliases and limits.
+//! Tests of names and limits: the engine hears its own name, applications ours, and no limit is passed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
