@@ -35,6 +35,12 @@ fn said(reply: &Reply) -> String {
     reply.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
 }
 
+/// A decision's record, which follows the answer.
+fn decision(reply: &Reply, get: impl Fn(&str) -> Reply) -> Value {
+    let path = format!("/api/v1/decisions/{}", reply.header("polder-decision").unwrap());
+    until("the decision's record", || Some(get(&path)).filter(|reply| reply.status == 200)).json()
+}
+
 /// Changes a node's file.
 fn edit(path: &Path, change: impl FnOnce(&mut toml::Table)) {
     let mut table: toml::Table = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -103,8 +109,7 @@ fn a_dead_replica_is_hidden_and_names_and_keys_stay_with_their_own() {
     let (dead, alive) = if answered == "one" { (one, two) } else { (two, one) };
     let body = dead.asked().into_iter().rfind(|asked| asked.path == CHAT).unwrap().body;
     assert_eq!(body["model"], "org/Model-Instruct", "the engine hears its own name");
-    let decision = front.ask().header("polder-decision").unwrap().to_owned();
-    let why = socket_call(&front.socket, "GET", &format!("/api/v1/decisions/{decision}")).json();
+    let why = decision(&front.ask(), |path| socket_call(&front.socket, "GET", path));
     assert_eq!(why["statement"]["request"]["model"], "house", "statements use ours");
     let models = front.endpoint.get("/v1/models").json();
     assert_eq!(models["data"].as_array().unwrap().len(), 1, "{models}");
@@ -225,8 +230,7 @@ impl Federation {
     }
 
     fn decision(&self, reply: &Reply) -> Value {
-        let id = reply.header("polder-decision").unwrap();
-        self.bank.get(&format!("/api/v1/decisions/{id}")).json()
+        decision(reply, |path| self.bank.get(path))
     }
 
     fn end(self) {
