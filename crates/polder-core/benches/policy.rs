@@ -89,7 +89,13 @@ fn snapshot_of(basis: Arc<Basis>) -> Snapshot {
         inputs: Inputs { price_microeur_per_mtok: (place as u64 * 7_919) % 10_007, ..Inputs::default() },
     };
     let factories = (0..basis.grounds.len()).map(factory).collect();
-    Snapshot::new(1, basis, Digest::default(), Weights { price: 1, load: 1, latency: 1 }, factories)
+    Snapshot::new(
+        1,
+        basis,
+        Digest::default(),
+        Weights { price: 1, load: 1, latency: 1, ..Weights::default() },
+        factories,
+    )
 }
 
 /// Every label tuple of 4 classes, 8 purposes and 2 projects.

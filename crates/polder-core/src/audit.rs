@@ -81,6 +81,7 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
         }
     }
     check_seals(statement, records, &mut found);
+    check_carbon(statement, records, &mut found);
     if facts_root(&roots) != statement.facts {
         found.push("the root over the facts differs".to_owned());
     }
@@ -250,6 +251,30 @@ fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>
     }
 }
 
+/// Where carbon was weighed, it is what the facts give: of who says nothing, the worst that anybody says.
+fn check_carbon(s: &DecisionStatement, records: &Records, found: &mut Vec<String>) {
+    if s.weights.carbon == 0 {
+        return;
+    }
+    let said = |verdict: &Verdict| {
+        let record = records.factories.get(&verdict.factory)?;
+        let held = believe(&verdict.factory, &record.passport, &record.authority, &records.trust);
+        match Profile::at(&held, s.at_ms).facts.get("energy")?.fact.claim {
+            Claim::Energy { carbon_g_per_kwh: grams, pue_percent, .. } => {
+                Some(u64::from(grams) * u64::from(pue_percent) * 10)
+            }
+            _ => None,
+        }
+    };
+    let said: Vec<Option<u64>> = s.verdicts.iter().map(said).collect();
+    let worst = said.iter().flatten().max().copied().unwrap_or_default();
+    for (verdict, said) in s.verdicts.iter().zip(&said).filter(|(verdict, _)| verdict.causes.is_empty()) {
+        if verdict.inputs.carbon_mg_per_kwh != said.unwrap_or(worst) {
+            found.push(format!("`{}`: the carbon is not what the facts give", verdict.factory));
+        }
+    }
+}
+
 fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
     let weights = &statement.weights;
     for verdict in &statement.verdicts {
@@ -257,9 +282,15 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
             (verdict.inputs.price_microeur_per_mtok, weights.price),
             (verdict.inputs.load_ppm, weights.load),
             (verdict.inputs.rtt_us, weights.latency),
+            (verdict.inputs.queue_ppm, weights.queue),
+            (verdict.inputs.first_token_us, weights.first_token),
+            (verdict.inputs.carbon_mg_per_kwh, weights.carbon),
+            (verdict.inputs.affinity_ppm, weights.affinity),
         ];
         let sum: u128 = products.iter().map(|(input, weight)| u128::from(*input) * u128::from(*weight)).sum();
-        if u128::from(verdict.score) != sum.min(u128::from(u64::MAX)) {
+        // Who is refused is not weighed; the first statements weighed them all the same, to no effect.
+        let unweighed = !verdict.causes.is_empty() && verdict.score == 0;
+        if !unweighed && u128::from(verdict.score) != sum.min(u128::from(u64::MAX)) {
             found.push(format!("`{}`: the score is not what its inputs and the weights give", verdict.factory));
         }
     }

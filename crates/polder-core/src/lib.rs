@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod audit;
+pub mod breaker;
 pub mod canonical;
 pub mod facts;
 pub mod framework;
@@ -21,6 +22,7 @@ pub mod placement;
 pub mod policy;
 pub mod receipt;
 pub mod request;
+pub mod retry;
 pub mod statement;
 pub mod ticket;
 pub mod trial;

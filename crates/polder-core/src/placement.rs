@@ -19,41 +19,15 @@ mod bits;
 mod memo;
 mod nearest;
 mod row;
+mod score;
 mod snapshot;
 
 pub use bits::Bits;
 pub use memo::{BYTES_MAX, Choice, Memo, ROWS_MAX};
 pub use nearest::{Change, FactChange, NEAREST_MAX, Relaxation, distance};
 pub use row::Row;
+pub use score::{Affinity, Inputs, Weights, carbon_mg_per_kwh, distance_ppm, score, weigh_carbon};
 pub use snapshot::{Basis, Factory, Ground, Snapshot};
-
-/// Integer weights of an owner's preference: each multiplies the input of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Weights {
-    /// For the price.
-    pub price: u32,
-    /// For the load.
-    pub load: u32,
-    /// For the round-trip time.
-    pub latency: u32,
-}
-
-/// What a score is made of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inputs {
-    /// Price of a million generated tokens, in micro-euro.
-    pub price_microeur_per_mtok: u64,
-    /// Share of places taken, in millionths; above a million where requests queue.
-    pub load_ppm: u64,
-    /// Round-trip time from the home, in microseconds.
-    pub rtt_us: u64,
-    /// Share of the tenant's last 30 days that ran on this factory's chip vendors, in per cent. No part of the score;
-    /// policies may read it.
-    #[serde(default)]
-    pub vendor_share_percent: u8,
-}
 
 /// One factory's yes or no.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +43,7 @@ pub struct Verdict {
     pub causes: Vec<Cause>,
     /// What the score is made of.
     pub inputs: Inputs,
-    /// The score, lower is better.
+    /// The score, lower is better; 0 for a no, which is never weighed.
     pub score: u64,
 }
 
@@ -113,8 +87,21 @@ pub fn decide_by(
     request: &Request,
     excluded: &BTreeMap<NodeId, Vec<Cause>>,
 ) -> Decision {
+    decide_near(row, snapshot, request, excluded, None)
+}
+
+/// Decides like [`decide_by`], where the owner would rather stay near what a conversation's beginning falls on. That is an
+/// input of the score and no more: who is admitted does not depend on it.
+pub fn decide_near(
+    row: &Row,
+    snapshot: &Snapshot,
+    request: &Request,
+    excluded: &BTreeMap<NodeId, Vec<Cause>>,
+    affinity: Option<Affinity>,
+) -> Decision {
     if !row.is_for(&snapshot.basis, request) {
-        return decide(snapshot, request, excluded);
+        let row = Row::new(&snapshot.basis, request);
+        return decide_near(&row, snapshot, request, excluded, affinity);
     }
     let verdict = |(place, (ground, factory)): (usize, (&Ground, &Factory))| {
         let mut causes = row.causes(place);
@@ -128,10 +115,11 @@ pub fn decide_by(
             passport: ground.passport,
             causes: causes.into_iter().collect(),
             inputs: Inputs { vendor_share_percent, ..factory.inputs },
-            score: score(&factory.inputs, &snapshot.weights),
+            score: 0,
         }
     };
-    let verdicts: Vec<Verdict> = snapshot.each().enumerate().map(verdict).collect();
+    let mut verdicts: Vec<Verdict> = snapshot.each().enumerate().map(verdict).collect();
+    score::weigh(&mut verdicts, &snapshot.weights, affinity);
     let admitted = verdicts.iter().filter(|verdict| verdict.causes.is_empty());
     let chosen = admitted.min_by_key(|verdict| (verdict.score, &verdict.factory)).map(|v| v.factory.clone());
     // Only the built-in cause means that waiting helps, whatever a peer calls its own.
@@ -157,20 +145,14 @@ fn seals(snapshot: &Snapshot, chosen: &NodeId, request: &Request) -> Vec<Framewo
 
 /// The rule of a factory that is there and has no place free.
 pub const NO_CAPACITY: &str = "no-capacity";
+/// The rule of a factory that failed several times in a row and is left alone for a while.
+pub const CIRCUIT_OPEN: &str = "circuit-open";
 /// The rule of a factory that does not answer.
 pub const UNREACHABLE: &str = "unreachable";
 /// The rule of a factory that does not offer what is to be done.
 pub const ACTION_NOT_OFFERED: &str = "action-not-offered";
 /// The rule of a factory that does not serve the model.
 pub const MODEL_NOT_SERVED: &str = "model-not-served";
-
-/// The score of a factory, lower is better: each input times its weight, summed, at most `u64::MAX`.
-pub fn score(inputs: &Inputs, weights: &Weights) -> u64 {
-    let part = |input: u64, weight: u32| input.saturating_mul(u64::from(weight));
-    part(inputs.price_microeur_per_mtok, weights.price)
-        .saturating_add(part(inputs.load_ppm, weights.load))
-        .saturating_add(part(inputs.rtt_us, weights.latency))
-}
 
 /// Why one layer keeps a request out of a factory; nothing where it permits. A factory asks its own terms with this.
 pub fn refusals(layer: &Layer, column: &Column, request: &Request, schema: &PolicySchema) -> Vec<Cause> {

@@ -147,7 +147,7 @@ impl Site {
 
 impl World {
     pub fn new(owner: &str, sites: Vec<Site>) -> Self {
-        let weights = Weights { price: 1, load: 0, latency: 0 };
+        let weights = Weights { price: 1, load: 0, latency: 0, ..Weights::default() };
         Self { at_ms: 1_500, owner: owner.to_owned(), weights, sites }
     }
 
@@ -164,7 +164,8 @@ impl World {
             grounds,
         };
         let now = |site: &&Site| Factory { unavailable: site.unavailable.clone(), inputs: site.inputs };
-        let factories = sites.iter().map(now).collect();
+        let mut factories: Vec<Factory> = sites.iter().map(now).collect();
+        weigh_carbon(&basis.grounds, &mut factories);
         Snapshot::new(self.at_ms, Arc::new(basis), facts_root(&roots), self.weights, factories)
     }
 

@@ -186,7 +186,7 @@ impl WorldRequest {
             labels: Arc::new(labels),
             grounds,
         };
-        let weights = Weights { price: 0, load: 0, latency: 0 };
+        let weights = Weights::default();
         Ok(Snapshot::new(0, Arc::new(basis), facts_root(&roots), weights, factories))
     }
 }

@@ -4,7 +4,8 @@
 //! Facts expire, so a clock that is wrong opens doors: one that was set back brings expired facts to life. Setting the
 //! clock right is absent: that is the machine's affair.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How far the clock may be from the peers', in milliseconds.
 pub const OFF_MS_MAX: u64 = 300_000;
@@ -15,6 +16,12 @@ const BACK_MS_MAX: u64 = 2_000;
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since this process first asked: a clock that is never set, for pauses and time-outs.
+pub fn ticks_ms() -> u64 {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGUN.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How many random bytes a thread takes from the operating system at once.

@@ -21,6 +21,9 @@ use crate::home::lifecycle::Guardrail;
 
 mod limits;
 pub mod raw;
+mod routing;
+
+pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
 pub use limits::Limits;
 
@@ -130,6 +133,8 @@ pub struct HomeConfig {
     pub trust: Vec<TrustedIssuer>,
     /// What the owner prefers.
     pub weights: Weights,
+    /// How it goes about attempts.
+    pub routing: Routing,
     /// The tenant's projects, by name.
     pub projects: BTreeMap<ProjectId, Labels>,
     /// The applications' keys.
@@ -192,8 +197,8 @@ pub struct FactoryConfig {
 pub enum EngineConfig {
     /// The engine inside this process, on model files.
     Embedded(BTreeMap<ModelId, PathBuf>),
-    /// An engine behind OpenAI's API.
-    Upstream(UpstreamConfig),
+    /// Engines behind OpenAI's API.
+    Upstream(Upstreams),
 }
 
 /// An engine behind OpenAI's API.
@@ -203,8 +208,6 @@ pub struct UpstreamConfig {
     pub url: String,
     /// The key it asks for; never sent anywhere else.
     pub key: Option<String>,
-    /// What is said of its models, by name.
-    pub models: BTreeMap<String, raw::UpstreamModel>,
 }
 
 /// Reads a file as text, with the error that names it.

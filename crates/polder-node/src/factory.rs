@@ -196,6 +196,7 @@ impl Factory {
             places: self.places,
             queue: self.taken_max.saturating_sub(self.places),
             running: self.taken.load(Ordering::Acquire),
+            signals: self.engine.signals(),
             now_ms: None,
         }
     }

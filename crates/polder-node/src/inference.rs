@@ -322,6 +322,36 @@ pub type EngineFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError
 /// The steps of a chat answer. Dropping it stops the generation.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
 
+/// What an engine says of its load; each part only where it offers it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signals {
+    /// Requests that run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<u64>,
+    /// Requests that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    /// Share of the memory for contexts that is taken, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_used_permille: Option<u64>,
+    /// Share of the prompts' tokens that were found in the prefix cache of late, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_hit_permille: Option<u64>,
+    /// How long the prompts of those that wait will take to read, in milliseconds: their number times the mean of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_backlog_ms: Option<u64>,
+    /// Mean time to the first token of late, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<u64>,
+}
+
+impl Signals {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Something that runs models: the embedded CPU engine, or an upstream that speaks OpenAI's API.
 pub trait Engine: Send + Sync {
     /// The back end that really runs, such as `cpu` or `upstream`; stands in execution statements.
@@ -338,6 +368,10 @@ pub trait Engine: Send + Sync {
     }
     /// Models that were configured and cannot be served, with the reason.
     fn failures(&self) -> Vec<(String, EngineError)>;
+    /// What it says of its load; nothing where it does not tell.
+    fn signals(&self) -> Signals {
+        Signals::default()
+    }
     /// Answers a conversation. Errors before the first token come from the future, later ones from the stream.
     fn chat(&self, request: ChatRequest) -> EngineFuture<'_, EventStream>;
     /// Turns texts into vectors.

@@ -19,6 +19,7 @@ pub mod peers;
 pub mod policies;
 pub mod proof;
 pub mod refusal;
+pub mod route;
 pub mod serve;
 pub mod shutdown;
 pub mod store;

@@ -36,7 +36,7 @@ use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::upstream::Upstream;
+use crate::upstream::Replicas;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -303,8 +303,8 @@ async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
 async fn engine(config: &FactoryConfig) -> Result<Arc<dyn Engine>, NodeError> {
     match &config.engine {
         EngineConfig::Upstream(upstream) => {
-            let upstream = Upstream::connect(upstream).await.map_err(NodeError::System)?;
-            Ok(upstream)
+            let replicas = Replicas::connect(upstream, config.places).await.map_err(NodeError::System)?;
+            Ok(replicas)
         }
         EngineConfig::Embedded(models) => {
             let source = |(id, path): (&polder_core::ids::ModelId, &std::path::PathBuf)| ModelSource {

@@ -3,7 +3,6 @@
 //! Requests are written anew from typed values, and so are answers: no header and no byte of framing passes through. The key goes
 //! to the configured origin and nowhere else; redirects are not followed. Starting or stopping the engine is absent.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::config::UpstreamConfig;
-use crate::config::raw::{Offered, UpstreamModel};
 use crate::inference::{
     ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ImageRequest, Images, ModelInfo,
     Ranking, RerankRequest,
@@ -24,10 +22,15 @@ use crate::inference::{
 
 mod answer;
 mod connection;
+mod exposition;
+mod models;
+mod replicas;
+mod signals;
 mod whole;
 
 use answer::{Counts, Reading, not_understood};
 use connection::{Busy, Pool};
+pub use replicas::Replicas;
 
 /// How often the engine is asked what it serves.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -44,7 +47,6 @@ pub struct Upstream {
     pool: Arc<Pool>,
     base: String,
     key: Option<String>,
-    models: BTreeMap<String, UpstreamModel>,
     served: Arc<RwLock<Served>>,
 }
 
@@ -70,7 +72,6 @@ impl Upstream {
             pool: Pool::new(uri),
             base,
             key: config.key.clone(),
-            models: config.models.clone(),
             served: Arc::default(),
         });
         upstream.look().await;
@@ -125,31 +126,16 @@ impl Upstream {
             }
             other => other,
         })?;
-        let info = |model: Model| {
-            let offers = |what: Offered| self.offers(&model.id, what);
-            ModelInfo {
-                chat: offers(Offered::Chat),
-                embed: offers(Offered::Embed),
-                rerank: offers(Offered::Rerank),
-                image: offers(Offered::Image),
-                digest: String::new(),
-                context_tokens: model.max_model_len.or_else(|| model.meta?.n_ctx).unwrap_or(0),
-                id: model.id,
-            }
+        let info = |model: Model| ModelInfo {
+            digest: String::new(),
+            context_tokens: model.max_model_len.or_else(|| model.meta?.n_ctx).unwrap_or(0),
+            chat: true,
+            embed: true,
+            rerank: false,
+            image: false,
+            id: model.id,
         };
         Ok(list.data.into_iter().map(info).collect())
-    }
-
-    /// Whether the configuration lets it do this with a model: chat and embeddings, unless it says otherwise.
-    fn offers(&self, model: &str, what: Offered) -> bool {
-        let said = self.models.get(model).and_then(|model| model.offers.as_ref());
-        said.map_or(matches!(what, Offered::Chat | Offered::Embed), |offers| offers.contains(&what))
-    }
-
-    /// The same as an error: a home that asks all the same looks for another factory.
-    fn must_offer(&self, model: &str, what: Offered) -> Result<(), EngineError> {
-        let unknown = || EngineError::UnknownModel { model: model.to_owned() };
-        if self.offers(model, what) { Ok(()) } else { Err(unknown()) }
     }
 
     async fn send(
@@ -226,6 +212,11 @@ async fn refusal(response: http::Response<Incoming>, mut busy: Busy) -> EngineEr
             EngineError::UnknownModel { model: text("param").unwrap_or_else(|| "model".to_owned()) }
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => EngineError::Busy { retry_after_s: 2 },
+        status if status.is_redirection() => failed(format!(
+            "the engine answered with a redirect ({}), which is not followed: key and prompt go to the configured origin only; \
+             set `url` to where the engine really is",
+            status.as_u16()
+        )),
         _ => failed(format!("the engine answered with status {status}")),
     }
 }
@@ -279,7 +270,6 @@ impl Engine for Upstream {
                 index: usize,
                 embedding: Vec<f32>,
             }
-            self.must_offer(&request.model, Offered::Embed)?;
             let mut body = json!({"model": request.model, "input": request.inputs, "encoding_format": "float"});
             if let Some(dimensions) = request.dimensions {
                 body["dimensions"] = dimensions.into();
@@ -300,7 +290,6 @@ impl Engine for Upstream {
 
     fn rerank(&self, request: RerankRequest) -> EngineFuture<'_, Ranking> {
         Box::pin(async move {
-            self.must_offer(&request.model, Offered::Rerank)?;
             let answer = self.fetch(Method::POST, "/rerank", Bytes::from(whole::rerank_body(&request).to_string())).await?;
             whole::ranking(answer, &request)
         })
@@ -308,7 +297,6 @@ impl Engine for Upstream {
 
     fn image(&self, request: ImageRequest) -> EngineFuture<'_, Images> {
         Box::pin(async move {
-            self.must_offer(&request.model, Offered::Image)?;
             let body = Bytes::from(whole::image_body(&request)?.to_string());
             whole::images(self.fetch(Method::POST, "/images/generations", body).await?)
         })

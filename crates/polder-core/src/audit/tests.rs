@@ -15,6 +15,7 @@ use proptest::strategy::ValueTree as _;
 
 mod agreement;
 mod odd;
+mod preference;
 
 const COUNTRIES: [&str; 5] = ["FR", "DE", "NO", "US", "CH"];
 
@@ -28,6 +29,9 @@ fn any_claim() -> impl Strategy<Value = Claim> {
             .prop_map(|(vendor, code, accelerators)| Claim::Chip { vendor, origin: country(code), accelerators, capability: None }),
         2 => select(Certification::all()).prop_map(|scheme| Claim::Certification { scheme }),
         2 => code().prop_map(|code| Claim::Clearance { country: country(code) }),
+        2 => (0u32..3, 100u32..103).prop_map(|(carbon_g_per_kwh, pue_percent)| {
+            Claim::Energy { renewable_percent: 0, carbon_g_per_kwh, pue_percent }
+        }),
     ]
 }
 
@@ -46,11 +50,14 @@ fn any_fact(name: &'static str) -> impl Strategy<Value = SignedFact> {
 }
 
 fn any_site(name: &'static str) -> impl Strategy<Value = Site> {
-    let inputs = (any::<u64>(), 0u64..3, 0u64..3).prop_map(|(price, load_ppm, rtt_us)| Inputs {
-        vendor_share_percent: 0,
+    let measured = (any::<u64>(), 0u64..3, 0u64..3, 0u64..3, 0u64..3);
+    let inputs = measured.prop_map(|(price, load_ppm, rtt_us, queue_ppm, first_token_us)| Inputs {
         price_microeur_per_mtok: if price % 3 == 0 { price } else { price % 4 },
         load_ppm,
         rtt_us,
+        queue_ppm,
+        first_token_us,
+        ..Inputs::default()
     });
     let terms = select(vec![OPEN, OPEN, CIVIL, ""]);
     let unavailable = select(vec![None, None, None, Some(NO_CAPACITY), Some(UNREACHABLE)]);
@@ -71,7 +78,16 @@ fn any_site(name: &'static str) -> impl Strategy<Value = Site> {
 fn any_world() -> impl Strategy<Value = World> {
     let sites =
         (any_site("barcelona"), any_site("bologna"), any_site("kajaani"), any_site("paris"), any_site("virginia"));
-    let weights = (0u32..3, 0u32..3, 0u32..3).prop_map(|(price, load, latency)| Weights { price, load, latency });
+    let weights = (0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..3);
+    let weights = weights.prop_map(|(price, load, latency, queue, first_token, carbon, affinity)| Weights {
+        price,
+        load,
+        latency,
+        queue,
+        first_token,
+        carbon,
+        affinity,
+    });
     let owner = select(vec![BANK, DEFENCE, IMAGE_LAB, START_UP, ""]);
     (owner, weights, sites)
         .prop_map(|(owner, weights, (a, b, c, d, e))| World { weights, ..World::new(owner, vec![a, b, c, d, e]) })
@@ -107,7 +123,7 @@ fn tampered(statement: &DecisionStatement) -> Vec<(&'static str, DecisionStateme
     let mut all = Vec::new();
     for (n, verdict) in statement.verdicts.iter().enumerate() {
         let mut changed = statement.clone();
-        changed.verdicts[n].score ^= 1;
+        changed.verdicts[n].score ^= 1 << 40;
         all.push(("score", changed));
         if verdict.causes.is_empty() {
             let mut changed = statement.clone();
@@ -123,6 +139,12 @@ fn tampered(statement: &DecisionStatement) -> Vec<(&'static str, DecisionStateme
             let mut changed = statement.clone();
             changed.verdicts[n].causes.remove(place);
             all.push(("a cause dropped", changed));
+        }
+        if verdict.causes.is_empty() && statement.weights.carbon > 0 && verdict.score < u64::MAX / 2 {
+            let mut changed = statement.clone();
+            changed.verdicts[n].inputs.carbon_mg_per_kwh += 1;
+            changed.verdicts[n].score += u64::from(statement.weights.carbon);
+            all.push(("another carbon", changed));
         }
         if statement.factory.as_ref() != Some(&verdict.factory) {
             let mut changed = statement.clone();

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
-use super::{Basis, Ground, NO_CAPACITY, Outcome, Snapshot, UNREACHABLE, Verdict};
+use super::{Basis, Ground, NO_CAPACITY, Outcome, Snapshot, UNREACHABLE, Verdict, score};
 use crate::facts::Evidence;
 use crate::ids::{IssuerId, NodeId};
 use crate::policy::{Cause, Layer, LayerKind, POLICY_ERROR};
@@ -111,7 +111,7 @@ pub(super) fn nearest(snapshot: &Snapshot, row: &Row, verdicts: &[Verdict], outc
     let owner = &snapshot.basis.owner;
     let places: Vec<Place<'_>> = (0..)
         .zip(snapshot.basis.grounds.iter().zip(verdicts))
-        .map(|(place, (ground, verdict))| Place::new(&snapshot.basis, row, place, ground, verdict))
+        .map(|(place, (ground, verdict))| Place::new(snapshot, row, place, ground, verdict))
         .collect();
     let by_rules = places.iter().map(|place| place.relaxation(place.before.clone(), owner)).collect();
     let by_rules = smallest(by_rules);
@@ -120,7 +120,7 @@ pub(super) fn nearest(snapshot: &Snapshot, row: &Row, verdicts: &[Verdict], outc
     }
     let last = by_rules.get(NEAREST_MAX - 1).map_or(u64::MAX, |(one, _)| one.distance);
     let mut near: Vec<&Place<'_>> = places.iter().filter(|place| place.least(owner) <= last).collect();
-    near.sort_by_cached_key(|place| (sum(&place.before, owner), place.verdict.score));
+    near.sort_by_cached_key(|place| (sum(&place.before, owner), place.score));
     let tries = Cell::new(TRIES_MAX);
     let near = near.into_iter().take(FACTORIES_MAX);
     // What one fact would do is known of every factory before several are tried together at any.
@@ -137,7 +137,8 @@ pub(super) fn nearest(snapshot: &Snapshot, row: &Row, verdicts: &[Verdict], outc
 pub(super) struct Place<'a> {
     pub(super) basis: &'a Basis,
     pub(super) ground: &'a Ground,
-    verdict: &'a Verdict,
+    /// The score that it would have if it were admitted; it only orders advice.
+    score: u64,
     /// Its place in the snapshot.
     pub(super) number: usize,
     /// Everything that would have to give way as things are.
@@ -147,13 +148,14 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn new(basis: &'a Basis, row: &Row, number: usize, ground: &'a Ground, verdict: &'a Verdict) -> Self {
+    fn new(snapshot: &'a Snapshot, row: &Row, number: usize, ground: &'a Ground, verdict: &Verdict) -> Self {
+        let (basis, score) = (snapshot.basis.as_ref(), score(&verdict.inputs, &snapshot.weights));
         let change = |cause: &Cause| change(basis, ground, cause);
         let asked = row.causes(number);
         let fixed = |cause: &&Cause| cause.layer == LayerKind::Availability || !asked.contains(cause);
         let before = verdict.causes.iter().map(change).collect();
         let fixed = verdict.causes.iter().filter(fixed).map(change).collect();
-        Self { basis, ground, verdict, number, before, fixed }
+        Self { basis, ground, score, number, before, fixed }
     }
 
     /// No relaxation that changes a fact of this factory is nearer than this.
@@ -165,7 +167,7 @@ impl<'a> Place<'a> {
     fn relaxation(&self, changes: BTreeSet<Change>, owner: &Layer) -> (Relaxation, u64) {
         let distance = sum(&changes, owner);
         let changes = changes.into_iter().collect();
-        (Relaxation { factory: self.ground.id.clone(), changes, distance }, self.verdict.score)
+        (Relaxation { factory: self.ground.id.clone(), changes, distance }, self.score)
     }
 }
 

@@ -49,11 +49,98 @@ fn the_lowest_score_wins_and_then_the_name() {
 
 #[test]
 fn scores_are_weighed_sums_that_stop_at_the_top() {
-    let inputs = Inputs { price_microeur_per_mtok: 5, load_ppm: 7, rtt_us: 11, vendor_share_percent: 99 };
-    assert_eq!(score(&inputs, &Weights { price: 1, load: 2, latency: 3 }), 5 + 14 + 33);
-    assert_eq!(score(&inputs, &Weights { price: 0, load: 0, latency: 0 }), 0);
-    let huge = Inputs { price_microeur_per_mtok: u64::MAX, load_ppm: u64::MAX, rtt_us: 1, vendor_share_percent: 0 };
-    assert_eq!(score(&huge, &Weights { price: 2, load: 2, latency: 2 }), u64::MAX);
+    let inputs =
+        Inputs { price_microeur_per_mtok: 5, load_ppm: 7, rtt_us: 11, vendor_share_percent: 99, ..Inputs::default() };
+    assert_eq!(score(&inputs, &Weights { price: 1, load: 2, latency: 3, ..Weights::default() }), 5 + 14 + 33);
+    assert_eq!(score(&inputs, &Weights::default()), 0);
+    let huge = Inputs { price_microeur_per_mtok: u64::MAX, load_ppm: u64::MAX, rtt_us: 1, ..Inputs::default() };
+    assert_eq!(score(&huge, &Weights { price: 2, load: 2, latency: 2, ..Weights::default() }), u64::MAX);
+}
+
+#[test]
+fn every_weight_reaches_its_own_input() {
+    let inputs = Inputs {
+        price_microeur_per_mtok: 1,
+        load_ppm: 10,
+        rtt_us: 100,
+        vendor_share_percent: 99,
+        queue_ppm: 1_000,
+        first_token_us: 10_000,
+        carbon_mg_per_kwh: 100_000,
+        affinity_ppm: 1_000_000,
+    };
+    let weights = Weights { price: 1, load: 2, latency: 3, queue: 4, first_token: 5, carbon: 6, affinity: 7 };
+    assert_eq!(score(&inputs, &weights), 7_654_321);
+}
+
+#[test]
+fn what_was_written_before_the_newer_weights_reads_and_writes_the_same() {
+    let weights = r#"{"price":1,"load":2,"latency":3}"#;
+    let read: Weights = serde_json::from_str(weights).unwrap();
+    assert_eq!(read, Weights { price: 1, load: 2, latency: 3, ..Weights::default() });
+    assert_eq!(serde_json::to_string(&read).unwrap(), weights);
+    let inputs = r#"{"price_microeur_per_mtok":1,"load_ppm":2,"rtt_us":3,"vendor_share_percent":4}"#;
+    let read: Inputs = serde_json::from_str(inputs).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), inputs);
+    assert!(serde_json::from_str::<Weights>(r#"{"price":1,"load":2,"latency":3,"beauty":4}"#).is_err());
+}
+
+#[test]
+fn a_conversation_falls_on_the_same_factory_and_moves_only_with_it() {
+    let sites: Vec<Site> = ["a", "b", "c", "d", "e"].map(|name| Site::new(name, "FR", "FR", 1)).into();
+    let weights = Weights { affinity: 1, ..Weights::default() };
+    let world = World { weights, ..World::new(BANK, sites) };
+    let snapshot = world.snapshot();
+    let row = Row::new(&snapshot.basis, &public());
+    let near = |key: u64, excluded: &BTreeMap<NodeId, Vec<Cause>>| {
+        decide_near(&row, &snapshot, &public(), excluded, Some(Affinity(key)))
+    };
+    let mut falls: BTreeMap<String, u32> = BTreeMap::new();
+    for key in 0..1_000u64 {
+        let first = near(key, &BTreeMap::new());
+        let home = chosen(&first).unwrap().to_owned();
+        *falls.entry(home.clone()).or_default() += 1;
+        let mut far: Vec<u64> = first.verdicts.iter().map(|verdict| verdict.inputs.affinity_ppm).collect();
+        far.sort_unstable();
+        assert_eq!(far, [0, 500_000, 1_000_000, 1_000_000, 1_000_000]);
+        for gone in ["a", "b", "c", "d", "e"] {
+            let cause = Cause::built_in(LayerKind::Availability, UNREACHABLE, "test");
+            let after = near(key, &BTreeMap::from([(node(gone), vec![cause])]));
+            assert_eq!(chosen(&after) == Some(home.as_str()), gone != home, "{key} without {gone}");
+        }
+    }
+    assert!(falls.len() == 5 && falls.values().all(|count| (140..260).contains(count)), "{falls:?}");
+}
+
+#[test]
+fn affinity_is_a_bonus_and_no_rule() {
+    let dear = Site::new("a", "FR", "FR", 2_000_000);
+    let world = World {
+        weights: Weights { price: 1, affinity: 1, ..Weights::default() },
+        ..World::new(BANK, vec![dear, Site::new("b", "FR", "FR", 0)])
+    };
+    let snapshot = world.snapshot();
+    let row = Row::new(&snapshot.basis, &public());
+    for key in 0..50 {
+        let decision = decide_near(&row, &snapshot, &public(), &BTreeMap::new(), Some(Affinity(key)));
+        assert_eq!(chosen(&decision), Some("b"), "two euro are more than any affinity");
+    }
+}
+
+#[test]
+fn carbon_comes_of_the_energy_fact_and_the_unknown_counts_as_the_worst() {
+    let energy = Claim::Energy { renewable_percent: 90, carbon_g_per_kwh: 50, pue_percent: 120 };
+    let signed = SignedFact::sign(fact("a", energy, Evidence::B, "register"), &key(REGISTER)).unwrap();
+    let site = Site { passport: vec![signed], ..Site::new("a", "FR", "FR", 1) };
+    let world = World::new(BANK, vec![site, Site::new("b", "FR", "FR", 1)]);
+    let snapshot = world.snapshot();
+    let known: Vec<Option<u64>> =
+        snapshot.basis.grounds.iter().map(|ground| carbon_mg_per_kwh(ground.column.profile())).collect();
+    assert_eq!(known, [Some(60_000), None], "50 g at 1.2");
+    let told: Vec<u64> = snapshot.each().map(|(_, factory)| factory.inputs.carbon_mg_per_kwh).collect();
+    assert_eq!(told, [60_000, 60_000], "silence gains nothing");
+    let silent = World::new(BANK, vec![Site::new("b", "FR", "FR", 1)]).snapshot();
+    assert!(silent.each().all(|(_, factory)| factory.inputs.carbon_mg_per_kwh == 0));
 }
 
 #[test]

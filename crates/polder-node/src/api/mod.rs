@@ -258,6 +258,8 @@ async fn factories(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json
             "places": status.map(|status| status.places),
             "running": status.map(|status| status.running),
             "rtt_us": known.rtt_us,
+            "circuit": home.view.circuit(id),
+            "signals": status.map(|status| status.signals),
             "facts": facts,
         })
     };

@@ -14,9 +14,9 @@ use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
 pub use super::limits::Serve;
+pub use super::routing::{Routing, Upstream};
 use super::{
-    Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, UpstreamConfig, read_json,
-    read_text,
+    Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text,
 };
 use crate::frameworks;
 use crate::home::lifecycle::Guardrail;
@@ -69,6 +69,9 @@ pub struct Home {
     pub trust: PathBuf,
     /// What the owner prefers.
     pub weights: Weights,
+    /// How it goes about attempts.
+    #[serde(default, skip_serializing_if = "Routing::is_default")]
+    pub routing: Routing,
     /// The tenant's projects.
     pub projects: Vec<Project>,
     /// The applications' keys; those that the node made itself are not among them.
@@ -133,43 +136,6 @@ pub struct Factory {
     pub upstream: Option<Upstream>,
 }
 
-/// The `[factory.upstream]` table.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// Its base URL, such as `http://127.0.0.1:8000/v1`.
-    pub url: String,
-    /// The file that holds the key it asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_file: Option<PathBuf>,
-    /// What is said of its models, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub models: BTreeMap<String, UpstreamModel>,
-}
-
-/// A `[factory.upstream.models."NAME"]` table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamModel {
-    /// What the engine does with it; chat and embeddings where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offers: Option<BTreeSet<Offered>>,
-}
-
-/// What an engine does with a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Offered {
-    /// Answers conversations.
-    Chat,
-    /// Turns texts into vectors.
-    Embed,
-    /// Orders texts by a query.
-    Rerank,
-    /// Makes pictures.
-    Image,
-}
-
 impl Home {
     pub(super) fn check(
         self,
@@ -195,6 +161,7 @@ impl Home {
             policy: folder.join(self.policy),
             trust: read_json(&folder.join(self.trust))?,
             weights: self.weights,
+            routing: self.routing.check(content)?,
             projects,
             keys: self.keys,
             guardrails: self
@@ -246,14 +213,7 @@ impl Factory {
             Some(_) if !self.models.is_empty() => {
                 return Err(content("a factory has `models` or `upstream`, not both".to_owned()));
             }
-            Some(upstream) => EngineConfig::Upstream(UpstreamConfig {
-                url: upstream.url,
-                key: match upstream.key_file {
-                    Some(file) => Some(read_text(&folder.join(file))?.trim().to_owned()),
-                    None => None,
-                },
-                models: upstream.models,
-            }),
+            Some(upstream) => EngineConfig::Upstream(upstream.check(folder, content)?),
             None if self.models.is_empty() => {
                 return Err(content(
                     "a factory needs models: add `[factory.models]` or `[factory.upstream]`".to_owned(),

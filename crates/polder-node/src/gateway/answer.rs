@@ -58,19 +58,24 @@ pub async fn ask(
 
 /// The frames of an answer, the first among them, as events or the failure that ended them.
 fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
-    let Placed { decision, first, rest, .. } = placed;
-    let state = (Some(first), Some((rest, home, decision)));
+    let Placed { decision, factory, first, rest } = placed;
+    let state = (Some(first), Some((rest, home, decision, factory)));
     futures_util::stream::unfold(state, |(mut first, mut source)| async move {
         let frame = match first.take() {
             Some(frame) => Some(Ok(frame)),
             None => source.as_mut()?.0.next().await,
         };
+        let broken = !matches!(&frame, Some(Ok(Frame::Event(_))));
+        if let Some((_, home, _, factory)) = source.as_ref().filter(|_| broken) {
+            home.ended(factory, false);
+        }
         let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
         match frame {
             Some(Ok(Frame::Event(event))) => {
                 // Nothing but the receipt comes after the usage: it is kept while the answer ends.
                 let last = matches!(event, Event::Usage(_));
-                if let Some((mut rest, home, decision)) = source.take_if(|_| last) {
+                if let Some((mut rest, home, decision, factory)) = source.take_if(|_| last) {
+                    home.ended(&factory, true);
                     let mut keep = Box::pin(async move { home.keep_receipt(&decision, &mut rest).await });
                     // A factory of this very node is through at once; another one's log may take a moment.
                     if keep.as_mut().now_or_never().is_none() {

@@ -171,14 +171,26 @@ impl Known {
         if status.is_some_and(|status| running >= places.saturating_add(u64::from(status.queue))) {
             cause(LayerKind::Availability, NO_CAPACITY, "all places and the queue are taken");
         }
-        let inputs = Inputs {
-            price_microeur_per_mtok: status.map_or(0, |status| status.price_microeur_per_mtok),
-            load_ppm: running.saturating_mul(1_000_000).checked_div(places).unwrap_or(0),
-            rtt_us: self.rtt_us,
-            vendor_share_percent: 0,
-        };
+        let inputs = Inputs { rtt_us: self.rtt_us, ..status.map(inputs).unwrap_or_default() };
         let offers = Arc::clone(&self.offers);
         let ground = Ground { id: node.clone(), column, passport: self.passport, terms, offers };
         Some((ground, Factory { unavailable, inputs }))
+    }
+}
+
+/// What a factory's status gives to its score. Where its engine tells more than its places do, the worse counts.
+fn inputs(status: &Status) -> Inputs {
+    let signals = &status.signals;
+    let (places, taken) = (u64::from(status.places), u64::from(status.running));
+    let of_places = |count: u64| count.saturating_mul(1_000_000).checked_div(places).unwrap_or(0);
+    let at_engine = signals.running.unwrap_or(0).saturating_add(signals.waiting.unwrap_or(0));
+    let of_memory = signals.kv_used_permille.unwrap_or(0).saturating_mul(1_000);
+    let told_ms = signals.ttft_ms.unwrap_or(0).saturating_add(signals.prefill_backlog_ms.unwrap_or(0));
+    Inputs {
+        price_microeur_per_mtok: status.price_microeur_per_mtok,
+        load_ppm: of_places(taken.max(at_engine)).max(of_memory),
+        queue_ppm: of_places(taken.saturating_sub(places).max(signals.waiting.unwrap_or(0))),
+        first_token_us: told_ms.saturating_mul(1_000),
+        ..Inputs::default()
     }
 }

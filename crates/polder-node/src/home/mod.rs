@@ -21,17 +21,20 @@ use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
 
 use crate::clock::{now_ms, random};
-use crate::config::HomeConfig;
+use crate::config::{HomeConfig, Routing};
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
 use crate::peers::wire::{Envelope, Frame, Sealed, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
+use crate::route::Retries;
 use crate::store::{ForeignHalf, Used};
 
 mod forms;
 mod known;
 pub mod lifecycle;
 mod policies;
+mod retries;
+mod routes;
 mod view;
 
 use forms::{Form, Forms};
@@ -56,6 +59,10 @@ pub struct Home {
     log: Log,
     forms: Forms,
     capabilities: Mutex<BTreeMap<NodeId, Signed<Capability>>>,
+    routing: Routing,
+    retries: Retries,
+    /// What makes it impossible to guess from outside where a conversation falls.
+    salt: [u8; 32],
 }
 
 /// Work that a factory has begun.
@@ -130,6 +137,10 @@ impl Home {
             log,
             forms: Forms::default(),
             capabilities: Mutex::new(BTreeMap::new()),
+            routing: config.routing,
+            retries: Retries::new(config.routing.retry()),
+            // Without randomness places can be guessed: that opens nothing.
+            salt: random().unwrap_or_default(),
         }
     }
 
@@ -170,17 +181,18 @@ impl Home {
         let (action, model) = work.asks();
         let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
         let tokens_max = work.tokens_max();
+        let course = self.set_out(&work);
         let request =
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
         let mut work = Some(Sealed::new(work).map_err(|e| HomeError::Internal(e.to_string()))?);
         let salt: [u8; 32] = random()?;
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
-        // Each round excludes a factory, so the rounds end.
+        // Each round excludes a factory, so the rounds end; after the last attempt all are.
         for round in 0..=self.peers.len() {
             let last = round == self.peers.len();
             // The work is copied only where another round may need it.
             let Some(sealed) = (if last || self.peers.len() == 1 { work.take() } else { work.clone() }) else { break };
-            let decided = self.decide(&request, &salt, &sealed, tokens_max, &excluded)?;
+            let decided = self.decide(&request, &salt, &sealed, tokens_max, &excluded, &course)?;
             let id = decided.id;
             let pending = self.log.append_decision(id.as_str(), decided.bytes).await?;
             let ticket = match decided.next {
@@ -192,11 +204,12 @@ impl Home {
                 }
             };
             let factory = ticket.ticket.factory.clone();
-            match self.attempt(ticket, salt, sealed).await {
+            match self.guarded(ticket, salt, sealed, &course).await {
                 Ok((first, rest)) => return Ok(Placed { decision: id, factory, first, rest }),
                 Err(Attempt::Request(error)) => return Err(HomeError::Request { decision: id, error }),
-                Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory, causes)),
+                Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory.clone(), causes)),
             }
+            self.before_retry(&factory, &course, &mut excluded).await;
         }
         Err(HomeError::Internal("every factory was tried and none was excluded".to_owned()))
     }
@@ -208,15 +221,18 @@ impl Home {
         work: &Sealed,
         tokens_max: u32,
         excluded: &BTreeMap<NodeId, Vec<Cause>>,
+        course: &retries::Course,
     ) -> Result<Decided, HomeError> {
         let snapshot = self.view.snapshot(now_ms());
         let id = DecisionId::at(snapshot.at_ms, random()?);
         let body = body_digest(salt, work.bytes());
-        let known = if excluded.is_empty() { self.forms.get(&snapshot, request) } else { None };
+        // Where the owner weighs affinity, each conversation is decided by itself.
+        let alike = excluded.is_empty() && course.near.is_none();
+        let known = if alike { self.forms.get(&snapshot, request) } else { None };
         let known = match known {
             Some(known) => known,
             None => {
-                let decision = self.view.decide(&snapshot, request, excluded);
+                let decision = self.view.decide_near(&snapshot, request, excluded, course.near);
                 let chosen = decision.factory.clone();
                 let (node, request_) = (self.node.clone(), request.clone());
                 let statement = DecisionStatement::of(id.clone(), node, &snapshot, request_, body, decision);
@@ -227,7 +243,7 @@ impl Home {
                     return Ok(Decided { id, bytes, next: Next::Refuse(statement) });
                 };
                 let known = Arc::new(Form { factory, form });
-                if excluded.is_empty() {
+                if alike {
                     self.forms.keep(&snapshot, request, &known);
                 }
                 known
@@ -258,7 +274,7 @@ impl Home {
                 self.view.mark_unreachable(&factory, &error.to_string(), now_ms());
                 Attempt::gone(&error.to_string())
             }
-            PeerError::Protocol { .. } => Attempt::out("not-understood", &error.to_string()),
+            PeerError::Protocol { .. } => Attempt::out(retries::NOT_UNDERSTOOD, &error.to_string()),
         };
         let mut frames = peer.run(envelope).await.map_err(lost)?;
         match frames.next().await {
@@ -368,7 +384,7 @@ impl Attempt {
             }
             EngineError::UnknownModel { .. } => placement::MODEL_NOT_SERVED,
             EngineError::Busy { .. } => placement::NO_CAPACITY,
-            EngineError::ModelFile { .. } | EngineError::Stopped { .. } | EngineError::Failed { .. } => "engine-failed",
+            EngineError::ModelFile { .. } | EngineError::Stopped { .. } | EngineError::Failed { .. } => retries::ENGINE_FAILED,
         };
         Self::out(rule, &error.to_string())
     }

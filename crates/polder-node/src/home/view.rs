@@ -10,16 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use polder_core::facts::{FACTS_MAX, TrustedIssuer, Vendor, believe, facts_root, passport_root};
 use polder_core::ids::NodeId;
-use polder_core::placement::{self, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
+use polder_core::placement::{self, Affinity, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
 use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
 use polder_core::usage::{Window, day_of};
 
 use super::known::Known;
 use super::policies::PolicyState;
+use super::routes::Routes;
 use crate::clock::{ClockFault, Watch};
 use crate::peers::PeerError;
 use crate::peers::wire::Status;
+use crate::route::smoothed;
 
 /// The snapshot, and until when its facts hold.
 struct Composed {
@@ -57,6 +59,8 @@ pub struct View {
     learned: Mutex<Learned>,
     composed: ArcSwap<Composed>,
     memo: RwLock<Memo>,
+    /// What came of requests at each factory.
+    pub(super) routes: Routes,
     /// What stands in for the terms of a factory that was never heard of: it permits nothing.
     no_terms: Arc<Layer>,
 }
@@ -98,6 +102,7 @@ impl View {
             // Valid until no instant: composed at the first look.
             composed: ArcSwap::from_pointee(Composed { snapshot: nothing, valid_until_ms: 0 }),
             memo: RwLock::default(),
+            routes: Routes::new(members.iter().map(|(node, _)| node.clone())),
             no_terms,
         })
     }
@@ -114,7 +119,23 @@ impl View {
 
     /// Decides on a snapshot, by the memo where it knows the answer.
     pub fn decide(&self, snapshot: &Snapshot, request: &Request, excluded: &BTreeMap<NodeId, Vec<Cause>>) -> Decision {
-        placement::decide_by(&self.row(snapshot, request), snapshot, request, excluded)
+        self.decide_near(snapshot, request, excluded, None)
+    }
+
+    /// Decides on a snapshot, near where a conversation's beginning falls.
+    pub fn decide_near(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request,
+        excluded: &BTreeMap<NodeId, Vec<Cause>>,
+        near: Option<Affinity>,
+    ) -> Decision {
+        placement::decide_near(&self.row(snapshot, request), snapshot, request, excluded, near)
+    }
+
+    /// What the owner prefers.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// The dearest price among the factories that every layer admits for a request, in micro-euro for a million tokens.
@@ -179,7 +200,7 @@ impl View {
             let parsed = Layer::parse(LayerKind::Terms, &status.terms_file, &status.terms, &self.schema);
             known.terms = parsed.map(Arc::new).map_err(|e| e.to_string());
         }
-        known.rtt_us = rtt_us;
+        known.rtt_us = smoothed(known.rtt_us, rtt_us);
         known.gone = None;
         known.offers_of(&status);
         known.status = Some(status);
@@ -241,7 +262,7 @@ impl View {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).watch.fault(now_ms)
     }
 
-    fn compose(&self, now_ms: u64) {
+    pub(super) fn compose(&self, now_ms: u64) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let learned = &mut *learned;
         let today = day_of(now_ms);
@@ -256,11 +277,14 @@ impl View {
             valid_until_ms = valid_until_ms.min(known.valid_until_ms());
             roots.insert(node.clone(), known.passport);
             let usage = learned.shares.get(node).copied().unwrap_or_default();
-            if let Some((ground, factory)) = known.ground(node, usage, &self.schema, &self.no_terms, fault.as_ref()) {
+            let known = known.ground(node, usage, &self.schema, &self.no_terms, fault.as_ref());
+            if let Some((ground, mut factory)) = known {
+                valid_until_ms = valid_until_ms.min(self.routes.tell(node, now_ms, &mut factory));
                 grounds.push(ground);
                 factories.push(factory);
             }
         }
+        placement::weigh_carbon(&grounds, &mut factories);
         let basis = self.basis(grounds);
         let snapshot = Snapshot::new(now_ms, basis, facts_root(&roots), self.weights, factories);
         self.composed.store(Arc::new(Composed { snapshot, valid_until_ms }));

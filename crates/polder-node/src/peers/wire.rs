@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::inference::{
-    ChatRequest, EmbedRequest, Embeddings, EngineError, Event, ImageRequest, Images, Ranking, RerankRequest,
+    ChatRequest, EmbedRequest, Embeddings, EngineError, Event, ImageRequest, Images, Ranking, RerankRequest, Signals,
 };
 use crate::store::Used;
 
@@ -49,6 +49,9 @@ pub struct Status {
     pub queue: u32,
     /// How many run or wait now.
     pub running: u32,
+    /// What its engine says of its load, where it tells.
+    #[serde(default, skip_serializing_if = "Signals::is_empty")]
+    pub signals: Signals,
     /// What time it is by the factory's clock, in Unix milliseconds; absent where that is the reader's own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_ms: Option<u64>,

@@ -203,7 +203,8 @@ impl<'f> World<'f> {
             known.push(self.known(factory, trust)?);
         }
         known.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        let (grounds, factories): (Vec<Ground>, Vec<placement::Factory>) = known.into_iter().unzip();
+        let (grounds, mut factories): (Vec<Ground>, Vec<placement::Factory>) = known.into_iter().unzip();
+        placement::weigh_carbon(&grounds, &mut factories);
         let roots = grounds.iter().map(|ground| (ground.id.clone(), ground.passport)).collect();
         let basis = Basis {
             schema: self.schema.clone(),

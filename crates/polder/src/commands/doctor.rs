@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use polder_core::policy::{LayerKind, PolicySchema};
-use polder_node::config::{Config, EngineConfig, HomeConfig, read_layer};
+use polder_node::config::{Config, EngineConfig, HomeConfig, UpstreamConfig, read_layer};
 use polder_node::engine::EngineLimits;
 use polder_node::engine::ModelSource;
 use polder_node::engine::embedded::Embedded;
@@ -186,8 +186,10 @@ pub fn rules(count: usize) -> String {
 fn models(config: &Config) -> Vec<Finding> {
     let Some(factory) = &config.factory else { return Vec::new() };
     match &factory.engine {
-        EngineConfig::Upstream(upstream) => {
-            vec![good("upstream", format!("`{}` (asked once the node runs)", upstream.url))]
+        EngineConfig::Upstream(upstreams) => {
+            let one =
+                |replica: &UpstreamConfig| good("upstream", format!("`{}` (asked once the node runs)", replica.url));
+            upstreams.replicas.iter().map(one).collect()
         }
         EngineConfig::Embedded(models) => {
             let source = |(id, path): (&polder_core::ids::ModelId, &PathBuf)| ModelSource {

@@ -48,7 +48,7 @@ fn row(factory: &Value) -> Vec<String> {
     let price = factory["price_microeur_per_mtok"].as_u64();
     vec![
         name("/factory"),
-        if factory["up"] == true { "yes" } else { "no" }.to_owned(),
+        up(factory).to_owned(),
         facts(factory, "site", |claim| words(&[&claim["city"], &claim["country"]])).join(", "),
         [facts(factory, "operator", |claim| text(&claim["country"])), facts(factory, "control", owners)]
             .concat()
@@ -58,6 +58,16 @@ fn row(factory: &Value) -> Vec<String> {
         facts(factory, "clearances", |claim| text(&claim["country"])).join(", "),
         price.map_or_else(String::new, |price| format!("{}.{:02}", price / 1_000_000, price % 1_000_000 / 10_000)),
     ]
+}
+
+/// Whether it answers; `open` and `probing` are a breaker's words for one that failed several times in a row.
+fn up(factory: &Value) -> &'static str {
+    match (factory["up"].as_bool(), factory.pointer("/circuit/state").and_then(Value::as_str)) {
+        (Some(true), Some("open")) => "open",
+        (Some(true), Some("half-open" | "probing")) => "probing",
+        (Some(true), _) => "yes",
+        _ => "no",
+    }
 }
 
 /// The facts of one kind in a few words, each with its evidence class.

@@ -103,6 +103,7 @@ pub fn print_verdicts(decision: &Value) -> Result<(), Failure> {
         let causes = verdict["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
         if causes.is_empty() {
             render::line(&format!("\n{}  yes, score {} (lower wins)", render::bold(factory), verdict["score"]))?;
+            print_parts(decision, verdict)?;
             continue;
         }
         render::line(&format!("\n{}  no", render::bold(factory)))?;
@@ -114,6 +115,27 @@ pub fn print_verdicts(decision: &Value) -> Result<(), Failure> {
         nearest.iter().try_for_each(|one| render::line(&format!("  {}", text(one, "/sentence"))))?;
     }
     Ok(())
+}
+
+/// What a score is made of, where the owner weighs more than one thing.
+fn print_parts(decision: &Value, verdict: &Value) -> Result<(), Failure> {
+    const PARTS: [(&str, &str, &str); 7] = [
+        ("price", "price_microeur_per_mtok", "micro-euro a million tokens"),
+        ("load", "load_ppm", "millionths of its places"),
+        ("latency", "rtt_us", "us round trip"),
+        ("queue", "queue_ppm", "millionths of its places wait"),
+        ("first_token", "first_token_us", "us to the first token"),
+        ("carbon", "carbon_mg_per_kwh", "mg of CO2e a kWh"),
+        ("affinity", "affinity_ppm", "millionths from its place"),
+    ];
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let (weights, inputs) = (decision.pointer("/statement/weights"), &verdict["inputs"]);
+    let part = |(weight, input, unit): &(&str, &str, &str)| {
+        let times = weights.map_or(0, |weights| number(&weights[*weight]));
+        (times > 0).then(|| format!("{weight} {} {unit} x {times}", number(&inputs[*input])))
+    };
+    let parts: Vec<String> = PARTS.iter().filter_map(part).collect();
+    if parts.len() < 2 { Ok(()) } else { render::line(&format!("  {}", parts.join("\n  "))) }
 }
 
 fn print_cause(cause: &Value) -> Result<(), Failure> {

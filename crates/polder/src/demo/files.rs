@@ -230,6 +230,7 @@ fn write_home(
             policy: write_text(&folder, &tenant.policy)?,
             trust: "trust.json".into(),
             weights: tenant.weights,
+            routing: raw::Routing::default(),
             projects,
             keys,
             guardrails: Vec::new(),

@@ -7,6 +7,7 @@
 pub mod clients;
 pub mod counting;
 pub mod demo;
+pub mod engine;
 pub mod http;
 pub mod matrix;
 pub mod node;

@@ -101,7 +101,7 @@ impl Remembered {
 
     /// The row of a request, as a home gets it: what is remembered, brought to this basis where it has to be.
     fn row(&mut self, request: &Request) -> Arc<Row> {
-        let weights = Weights { price: 1, load: 0, latency: 0 };
+        let weights = Weights { price: 1, load: 0, latency: 0, ..Weights::default() };
         let snapshot = Snapshot::new(1_500, Arc::clone(&self.basis), Digest::default(), weights, Vec::new());
         if let Some(row) = self.memo.row(&snapshot, request) {
             return Arc::clone(row);

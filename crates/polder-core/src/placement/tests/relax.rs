@@ -106,7 +106,7 @@ impl Small {
                 ground.column = Arc::new(Column::new(&ground.id, profile, usage, &schema()).unwrap());
             }
         }
-        let weights = Weights { price: 1, load: 0, latency: 0 };
+        let weights = Weights { price: 1, load: 0, latency: 0, ..Weights::default() };
         Snapshot::new(1_500, Arc::new(left), Digest::default(), weights, factories)
     }
 

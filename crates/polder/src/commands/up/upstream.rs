@@ -64,7 +64,7 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
         None => kept.as_ref().and_then(|upstream| upstream.key_file.clone()),
     };
     let models = kept.map_or_else(BTreeMap::new, |upstream| upstream.models);
-    let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, models }, listen, &key)?;
+    let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, models, ..raw::Upstream::default() }, listen, &key)?;
     config.serve = before.and_then(|before| before.serve);
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
@@ -96,7 +96,8 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         baseline: "baseline.cedar".into(),
         policy: "policy.cedar".into(),
         trust: "trust.json".into(),
-        weights: Weights { price: 1, load: 1, latency: 1 },
+        weights: Weights { price: 1, load: 1, latency: 1, ..Weights::default() },
+        routing: raw::Routing::default(),
         projects: vec![raw::Project {
             id: project.clone(),
             class: DataClass::Public,
