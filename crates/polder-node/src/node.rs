@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::clock::now_ms;
 use crate::config::{Config, EngineConfig, FactoryConfig};
+use crate::content::ContentStore;
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
@@ -39,6 +40,9 @@ use crate::upstream::Upstream;
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
+
+/// How often expired content is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// How long a start waits for the lock of a node that has just ended.
 const LOCK_TRIES: u32 = 20;
@@ -59,6 +63,9 @@ pub enum NodeError {
     /// Its log.
     #[error(transparent)]
     Log(#[from] crate::log::LogError),
+    /// What it keeps for applications.
+    #[error(transparent)]
+    Content(#[from] crate::content::ContentError),
     /// Its TLS keys.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -77,6 +84,8 @@ pub struct Node {
     pub log: Log,
     /// Its home, where it is one.
     pub home: Option<Arc<Home>>,
+    /// What it keeps for applications, where it is a home.
+    pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
     keys: NodeKeys,
@@ -109,11 +118,15 @@ impl Node {
             None => None,
         };
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
+        let content = match &config.home {
+            Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
+            None => None,
+        };
         let of_home = home.iter().flat_map(|home| home.view.policies().refused());
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
-        Ok(Arc::new(Self { config, store, log, home, factory, keys, _lock: lock, started_ms: now_ms() }))
+        Ok(Arc::new(Self { config, store, log, home, content, factory, keys, _lock: lock, started_ms: now_ms() }))
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
@@ -138,6 +151,9 @@ impl Node {
         if let Some(home) = &self.home {
             home.look_round().await;
             tasks.spawn(look_round(Arc::clone(home), shutdown.clone()));
+        }
+        if let Some(content) = &self.content {
+            tasks.spawn(sweep(content.clone(), shutdown.clone()));
         }
         tasks.spawn(serve::serve_tcp(listener, self.router(), shutdown));
         ready();
@@ -266,6 +282,20 @@ async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
         let pause = if heard_of_all { LOOK_EVERY } else { LOOK_FIRST_EVERY };
         tokio::select! {
             () = tokio::time::sleep(pause) => home.look_round().await,
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+/// Removes content whose time has come, now and then.
+async fn sweep(content: ContentStore, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {
+                if let Err(error) = content.sweep(now_ms()).await {
+                    tracing::error!(%error, "expired content could not be removed");
+                }
+            }
             () = shutdown.wait() => return,
         }
     }

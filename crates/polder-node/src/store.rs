@@ -1,6 +1,7 @@
 //! The node's database: leaves with their statements and salts, and the halves that factories sent back.
 //!
-//! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers are absent.
+//! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers in clear are
+//! absent.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +12,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, SqliteConnection};
 
+mod content;
 mod versions;
 
+pub use content::ContentRow;
 pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
@@ -123,7 +126,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+        for schema in [SCHEMA, content::SCHEMA] {
+            sqlx::raw_sql(schema).execute(&pool).await?;
+        }
         Ok(Self { pool })
     }
 

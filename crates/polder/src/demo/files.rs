@@ -228,6 +228,7 @@ fn write_home(
             guardrails: Vec::new(),
             solver: None,
             frameworks: Vec::new(),
+            content: None,
         }),
         factory: None,
     };

@@ -53,6 +53,7 @@ impl Bench {
             // Never asked where a change is narrower; where it is asked, it is not there.
             solver: Some(folder.join("no-solver")),
             frameworks: Vec::new(),
+            content: crate::content::ContentLimits { bytes_max: 1 << 20, days: 1 },
         };
         let bench = Self { folder, config };
         bench.write("baseline.cedar", OPEN);

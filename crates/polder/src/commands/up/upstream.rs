@@ -104,6 +104,7 @@ fn node_file(url: &str, listen: SocketAddr, key_file: Option<PathBuf>, key: &str
         guardrails: Vec::new(),
         solver: None,
         frameworks: Vec::new(),
+        content: None,
     };
     let factory = raw::Factory {
         terms: "terms.cedar".into(),
