@@ -193,6 +193,92 @@ async function refusal(client) {
   counter.server.close();
 }
 
+// Parameters of chat that are refused by name before any engine hears of them.
+async function toolParameters(client, model) {
+  const create = (more) => client.chat.completions.create({ model, messages: ASK, ...more });
+  const refused = {
+    n: 1000,
+    top_logprobs: 3,
+    frequency_penalty: 3,
+    response_format: { type: "json_schema" },
+    tools: [{ type: "function", function: { name: "not a name" } }],
+    modalities: ["audio"],
+  };
+  for (const [name, value] of Object.entries(refused)) {
+    const error = await raises(OpenAI.BadRequestError, () => create({ [name]: value }));
+    ok(`refused.${name}`, error.param.startsWith(name), error.error);
+  }
+  const content = [{ type: "image_url", image_url: { url: "http://127.0.0.1/a.png" } }];
+  const error = await raises(OpenAI.BadRequestError, () => create({ messages: [{ role: "user", content }] }));
+  ok("refused.url", error.code === "unsupported_parameter" && error.param.includes("image_url"), error.error);
+}
+
+async function responses(client, model) {
+  const asked = { model, input: "What is Polder?", max_output_tokens: 24, temperature: 0 };
+  const first = await client.responses.create({ ...asked, instructions: "Be brief.", metadata: { ticket: "7" } });
+  ok("responses", first.output_text.length > 0 && ["completed", "incomplete"].includes(first.status), first);
+  const { input_tokens, output_tokens, total_tokens } = first.usage;
+  ok("responses.usage", total_tokens === input_tokens + output_tokens, first.usage);
+  ok("responses.metadata", first.metadata.ticket === "7", first.metadata);
+  const again = await client.responses.retrieve(first.id);
+  ok("responses.retrieve", again.id === first.id && again.output_text === first.output_text, again);
+  const items = await collect(client.responses.inputItems.list(first.id));
+  ok("responses.input_items", items[0].role === "user" && items[0].content[0].text === asked.input, items);
+  const following = await client.responses.create({ ...asked, previous_response_id: first.id });
+  ok("responses.previous_response_id", following.usage.input_tokens > input_tokens, following.usage);
+  await client.responses.delete(first.id);
+  await raises(OpenAI.NotFoundError, () => client.responses.retrieve(first.id));
+  ok("responses.delete", true);
+  const unkept = await client.responses.create({ ...asked, store: false });
+  await raises(OpenAI.NotFoundError, () => client.responses.retrieve(unkept.id));
+  ok("responses.store_false", unkept.store === false, unkept);
+  const hosted = { ...asked, tools: [{ type: "web_search" }] };
+  const error = await raises(OpenAI.BadRequestError, () => client.responses.create(hosted));
+  ok("responses.hosted_tools", error.code === "unsupported_parameter" && error.param === "tools[0].type", error.error);
+}
+
+async function responsesStream(client, model) {
+  const asked = { model, input: "What is Polder?", max_output_tokens: 24, temperature: 0 };
+  const seen = await collect(await client.responses.create({ ...asked, stream: true }));
+  const kinds = seen.map((event) => event.type);
+  ok("responses.stream", kinds[0] === "response.created" && kinds[1] === "response.in_progress", kinds);
+  ok("responses.stream.end", ["response.completed", "response.incomplete"].includes(kinds.at(-1)), kinds);
+  ok("responses.stream.numbers", seen.every((event, number) => event.sequence_number === number), kinds);
+  const needed = ["output_item.added", "content_part.added", "output_text.delta", "output_text.done", "content_part.done"];
+  ok("responses.stream.kinds", [...needed, "output_item.done"].every((kind) => kinds.includes(`response.${kind}`)), kinds);
+  const pieces = (events) => events.filter((one) => one.type === "response.output_text.delta").map((one) => one.delta);
+  const text = pieces(seen).join("");
+  ok("responses.stream.text", text.length > 0 && text === seen.at(-1).response.output[0].content[0].text, text);
+  const helped = await collect(client.responses.stream(asked));
+  ok("responses.stream.helper", pieces(helped).join("") === text, text);
+}
+
+async function responsesBackground(client, model) {
+  const asked = { model, input: "What is Polder?", max_output_tokens: 24, temperature: 0, background: true };
+  const queued = await client.responses.create(asked);
+  ok("responses.background", queued.status === "queued", queued);
+  let seen = queued;
+  while (["queued", "in_progress"].includes(seen.status)) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    seen = await client.responses.retrieve(queued.id);
+  }
+  const ended = ["completed", "incomplete"].includes(seen.status) && seen.output_text.length > 0;
+  ok("responses.background.end", ended, seen);
+  ok("responses.cancel", (await client.responses.cancel(queued.id)).status === seen.status);
+  const events = await collect(await client.responses.create({ ...asked, stream: true }));
+  ok("responses.background.stream", events[1].type === "response.queued", events);
+  const query = { stream: true, starting_after: events[2].sequence_number };
+  const rest = await collect(await client.responses.retrieve(events[0].response.id, query));
+  const types = (list) => list.map((one) => one.type).join();
+  ok("responses.background.resume", types(rest) === types(events.slice(3)), rest);
+}
+
+// The demo's engine takes no raw prompts, and says so.
+async function completions(client, model) {
+  const error = await raises(OpenAI.BadRequestError, () => client.completions.create({ model, prompt: "Once" }));
+  ok("completions.embedded", error.code === "unsupported_parameter" && error.param === "prompt", error.error);
+}
+
 async function basics(client) {
   const model = await models(client);
   const whole = await chat(client, model);
@@ -201,6 +287,11 @@ async function basics(client) {
   await embeddings(client, model);
   await errors(client, model);
   await headers(client, model);
+  await toolParameters(client, model);
+  await responses(client, model);
+  await responsesStream(client, model);
+  await responsesBackground(client, model);
+  await completions(client, model);
 }
 
 const modes = { basics, refusal };

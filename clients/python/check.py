@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import threading
+import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -195,6 +196,84 @@ def refusal(client):
     counter.server.shutdown()
 
 
+def tool_parameters(client, model):
+    """Parameters of chat that are refused by name before any engine hears of them."""
+    ask = client.chat.completions.create
+    for name, value in (
+        ("n", 1000),
+        ("top_logprobs", 3),
+        ("frequency_penalty", 3),
+        ("response_format", {"type": "json_schema"}),
+        ("tools", [{"type": "function", "function": {"name": "not a name"}}]),
+        ("modalities", ["audio"]),
+    ):
+        error = raises(openai.BadRequestError, lambda: ask(model=model, messages=ASK, **{name: value}))
+        ok(f"refused.{name}", error.param.startswith(name), (error.param, error.body))
+    image = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}]
+    error = raises(openai.BadRequestError, lambda: ask(model=model, messages=[{"role": "user", "content": image}]))
+    ok("refused.url", error.code == "unsupported_parameter" and "image_url" in error.param, error.body)
+
+
+def responses(client, model):
+    asked = dict(model=model, input="What is Polder?", max_output_tokens=24, temperature=0)
+    first = client.responses.create(**asked, instructions="Be brief.", metadata={"ticket": "7"})
+    ok("responses", len(first.output_text) > 0 and first.status in ("completed", "incomplete"), first)
+    ok("responses.usage", first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens, first.usage)
+    ok("responses.metadata", first.metadata == {"ticket": "7"}, first.metadata)
+    again = client.responses.retrieve(first.id)
+    ok("responses.retrieve", again.id == first.id and again.output_text == first.output_text, again)
+    items = list(client.responses.input_items.list(first.id))
+    ok("responses.input_items", items[0].role == "user" and items[0].content[0].text == asked["input"], items)
+    following = client.responses.create(**asked, previous_response_id=first.id)
+    ok("responses.previous_response_id", following.usage.input_tokens > first.usage.input_tokens, following.usage)
+    client.responses.delete(first.id)
+    raises(openai.NotFoundError, lambda: client.responses.retrieve(first.id))
+    ok("responses.delete", True)
+    unkept = client.responses.create(**asked, store=False)
+    raises(openai.NotFoundError, lambda: client.responses.retrieve(unkept.id))
+    ok("responses.store_false", unkept.store is False, unkept)
+    error = raises(openai.BadRequestError, lambda: client.responses.create(**asked, tools=[{"type": "web_search"}]))
+    ok("responses.hosted_tools", error.code == "unsupported_parameter" and error.param == "tools[0].type", error.body)
+
+
+def responses_stream(client, model):
+    asked = dict(model=model, input="What is Polder?", max_output_tokens=24, temperature=0)
+    seen = list(client.responses.create(**asked, stream=True))
+    kinds = [event.type for event in seen]
+    ok("responses.stream", kinds[:2] == ["response.created", "response.in_progress"], kinds)
+    ok("responses.stream.end", kinds[-1] in ("response.completed", "response.incomplete"), kinds)
+    ok("responses.stream.numbers", [event.sequence_number for event in seen] == list(range(len(seen))), kinds)
+    needed = {"output_item.added", "content_part.added", "output_text.delta", "output_text.done", "content_part.done"}
+    ok("responses.stream.kinds", {f"response.{kind}" for kind in needed | {"output_item.done"}} <= set(kinds), kinds)
+    text = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
+    ok("responses.stream.text", text == seen[-1].response.output_text != "", text)
+    with client.responses.stream(**asked) as stream:
+        pieces = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+    ok("responses.stream.helper", pieces == text, (pieces, text))
+
+
+def responses_background(client, model):
+    asked = dict(model=model, input="What is Polder?", max_output_tokens=24, temperature=0, background=True)
+    queued = client.responses.create(**asked)
+    ok("responses.background", queued.status == "queued", queued)
+    seen = queued
+    while seen.status in ("queued", "in_progress"):
+        time.sleep(0.05)
+        seen = client.responses.retrieve(queued.id)
+    ok("responses.background.end", seen.status in ("completed", "incomplete") and len(seen.output_text) > 0, seen)
+    ok("responses.cancel", client.responses.cancel(queued.id).status == seen.status)
+    events = list(client.responses.create(**asked, stream=True))
+    ok("responses.background.stream", events[1].type == "response.queued", [event.type for event in events])
+    rest = list(client.responses.retrieve(events[0].response.id, stream=True, starting_after=events[2].sequence_number))
+    ok("responses.background.resume", [one.type for one in rest] == [one.type for one in events[3:]], rest)
+
+
+def completions(client, model):
+    """The demo's engine takes no raw prompts, and says so."""
+    error = raises(openai.BadRequestError, lambda: client.completions.create(model=model, prompt="Once"))
+    ok("completions.embedded", error.code == "unsupported_parameter" and error.param == "prompt", error.body)
+
+
 def basics(client):
     model = models(client)
     whole = chat(client, model)
@@ -203,6 +282,11 @@ def basics(client):
     embeddings(client, model)
     errors(client, model)
     headers(client, model)
+    tool_parameters(client, model)
+    responses(client, model)
+    responses_stream(client, model)
+    responses_background(client, model)
+    completions(client, model)
 
 
 def main():

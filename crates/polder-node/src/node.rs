@@ -177,8 +177,10 @@ impl Node {
                 let log = self.log.clone();
                 get(move || async move { log.checkpoint() })
             });
-        if let Some(home) = &self.home {
-            let gateway = Gateway { home: Arc::clone(home), body_bytes_max: self.config.body_bytes_max };
+        if let (Some(home), Some(content)) = (&self.home, &self.content) {
+            let body_bytes_max = self.config.body_bytes_max;
+            let (content, live) = (content.clone(), gateway::Live::default());
+            let gateway = Gateway { home: Arc::clone(home), body_bytes_max, content, live };
             router = router.merge(gateway::router(gateway));
         }
         router.fallback(unknown_route)

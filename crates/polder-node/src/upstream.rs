@@ -192,7 +192,12 @@ impl Engine for Upstream {
             let mut body = serde_json::to_value(&request).map_err(failed)?;
             body["stream"] = true.into();
             body["stream_options"] = json!({"include_usage": true});
-            let response = self.post("/chat/completions", &body).await?;
+            let raw = request.is_raw();
+            if let (true, Some(body)) = (raw, body.as_object_mut()) {
+                body.remove("messages");
+            }
+            let path = if raw { "/completions" } else { "/chat/completions" };
+            let response = self.post(path, &body).await?;
             Ok(events(response.into_body()))
         })
     }
@@ -251,6 +256,9 @@ struct Choice {
     index: u32,
     #[serde(default)]
     delta: Map<String, Value>,
+    /// What goes on with a raw prompt.
+    #[serde(default)]
+    text: Option<String>,
     #[serde(default)]
     logprobs: Option<Value>,
     #[serde(default)]
@@ -331,9 +339,10 @@ impl Reading {
         for mut choice in chunk.choices {
             choice.delta.remove("role");
             let content = match choice.delta.remove("content") {
-                Some(Value::String(text)) if !text.is_empty() => Some(text),
-                _ => None,
+                Some(Value::String(text)) => Some(text),
+                _ => choice.text,
             };
+            let content = content.filter(|text| !text.is_empty());
             choice.delta.retain(|_, value| !value.is_null());
             if content.is_some() || choice.logprobs.is_some() || !choice.delta.is_empty() {
                 self.ready.push_back(Event::Delta(Delta {

@@ -11,6 +11,7 @@ use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
 use serde_json::{Map, Value, json};
 
+use super::calls::Calls;
 use super::{ApiError, Caller, Gateway};
 use crate::home::{Home, Placed};
 use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
@@ -42,10 +43,17 @@ pub async fn ask(gateway: &Gateway, caller: &Caller, labels: Labels, request: Ch
     Ok(Answer { decision, factory, events: Box::pin(events(placed, Arc::clone(&gateway.home))) })
 }
 
+/// Refuses a model that no factory offers for conversations.
+pub fn check_model(gateway: &Gateway, model: &str) -> Result<(), ApiError> {
+    let offered = ModelId::parse(model).is_ok_and(|model| gateway.home.offers(&model, Action::Infer));
+    if offered { Ok(()) } else { Err(ApiError::unknown_model(model)) }
+}
+
 /// The frames of an answer, the first among them, as events or the failure that ended them.
 fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
     let Placed { decision, first, rest, .. } = placed;
     let state = (Some(first), Some((rest, home, decision)));
+    let mut calls = Calls::default();
     futures_util::stream::unfold(state, |(mut first, mut source)| async move {
         let frame = match first.take() {
             Some(frame) => Some(Ok(frame)),
@@ -67,6 +75,7 @@ fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, E
             None => failed("the factory's answer broke off".to_owned()),
         }
     })
+    .map(move |event| event.map(|event| calls.numbered(event)))
 }
 
 impl Answer {
@@ -157,6 +166,13 @@ impl Choice {
         let mut message = json!({"role": "assistant", "content": content, "refusal": null});
         for (key, value) in &self.rest {
             message[key] = value.clone();
+        }
+        // The number of a call belongs to the pieces of a stream; its kind may be left out of all of them.
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Value::Object(call) = call {
+                call.remove("index");
+                call.entry("type").or_insert_with(|| "function".into());
+            }
         }
         json!({"index": index, "message": message, "logprobs": self.logprobs, "finish_reason": self.reason})
     }

@@ -13,19 +13,24 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use polder_core::ids::{DecisionId, NodeId, ProjectId};
 use polder_core::labels::Labels;
 
+use crate::content::ContentStore;
 use crate::home::Home;
 
 mod answer;
 mod body;
+mod calls;
 mod chat;
+mod completions;
 mod embeddings;
 mod error;
 mod labels;
 mod models;
+mod responses;
 mod sse;
 
 pub use body::read_object;
 pub use error::ApiError;
+pub use responses::Live;
 
 /// What the gateway's handlers share.
 #[derive(Clone)]
@@ -34,6 +39,10 @@ pub struct Gateway {
     pub home: Arc<Home>,
     /// Largest request body that is read, in bytes.
     pub body_bytes_max: usize,
+    /// What is kept for applications.
+    pub content: ContentStore,
+    /// The responses that are under way without a client.
+    pub live: Live,
 }
 
 /// The routes of `/v1`.
@@ -42,7 +51,12 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{id}", get(responses::retrieve).delete(responses::delete))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel))
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
