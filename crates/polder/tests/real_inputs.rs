@@ -71,6 +71,15 @@ fn bodies_that_are_not_what_they_should_be() {
     ] {
         refused(&send(body), 400, "invalid_json", None);
     }
+    for (bad, place) in [
+        (r#""model": "a""#, "model"),
+        (r#""messages": [{"role": "user", "role": "user"}]"#, "messages[0].role"),
+        (r#""user": "\ud800""#, "user"),
+        (r#""temperature": 1e999"#, "temperature"),
+    ] {
+        let body = format!("{{\"model\": \"polder-toy\", {bad}}}");
+        refused(&send(body.as_bytes()), 400, "invalid_json", Some(place));
+    }
     let nested = |depth: usize| format!("{}\"x\"{}", "[".repeat(depth), "]".repeat(depth));
     let deep = |depth: usize| format!("{{\"model\": \"polder-toy\", \"messages\": {}}}", nested(depth));
     refused(&send(deep(64).as_bytes()), 400, "invalid_json", Some("messages"));
@@ -117,9 +126,17 @@ fn bodies_that_are_not_what_they_should_be() {
         assert_eq!(reply.status, 400, "{name} {value}: {}", reply.text());
         assert_eq!(reply.error().1.as_deref(), Some(parameter), "{name} {value}: {}", reply.text());
     }
-    for name in ["tools", "response_format", "logit_bias", "colour", "api_base", "n"] {
-        let value = if name == "n" { json!(3) } else { json!({"x": [1]}) };
-        assert_eq!(website.post(CHAT, &with(name, value)).error().0, "unsupported_parameter", "{name}");
+    for name in ["colour", "api_base", "audio", "functions"] {
+        let reply = website.post(CHAT, &with(name, json!({"x": [1]})));
+        assert_eq!(reply.error().0, "unsupported_parameter", "{name}");
+    }
+    for (name, value, code) in [
+        ("tools", json!({"x": [1]}), "invalid_type"),
+        ("response_format", json!({"x": [1]}), "missing_required_parameter"),
+        ("logit_bias", json!({"x": [1]}), "invalid_value"),
+        ("n", json!(1000), "invalid_value"),
+    ] {
+        assert_eq!(website.post(CHAT, &with(name, value)).error().0, code, "{name}");
     }
     for name in ["model", "messages"] {
         refused(&website.post(CHAT, &with(name, Value::Null)), 400, "missing_required_parameter", Some(name));

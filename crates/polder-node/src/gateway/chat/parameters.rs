@@ -165,9 +165,6 @@ pub fn include_usage(parameters: &mut Parameters, stream: bool) -> Result<bool, 
         Some(Value::Object(options)) => options,
         Some(other) => return Parameters::wrong(name, "an object", &other),
     });
-    if !stream {
-        return Err(invalid(name, "is only allowed with `stream`"));
-    }
     let flag = |options: &mut Parameters, option: &str| match options.take(option) {
         None => Ok(false),
         Some(Value::Bool(flag)) => Ok(flag),
@@ -178,6 +175,7 @@ pub fn include_usage(parameters: &mut Parameters, stream: bool) -> Result<bool, 
     flag(&mut options, "include_obfuscation")?;
     match options.0.into_iter().find(|(_, value)| !value.is_null()) {
         Some((option, _)) => Err(unsupported(&format!("{name}.{option}"), "it is not one of OpenAI's options")),
+        None if !stream => Err(invalid(name, "is only allowed with `stream`")),
         None => Ok(include_usage),
     }
 }
