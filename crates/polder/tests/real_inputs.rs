@@ -434,7 +434,14 @@ fn secrets_are_for_their_owner_only() {
         let state = folder.join("state");
         assert_eq!(mode(&state.join("api.sock")), 0o600);
         let keys: Vec<PathBuf> = files_under(&state.join("keys"));
-        assert_eq!(keys.len(), 5, "identity, transport, log, witness and authority");
+        // Only a home keeps anything for applications.
+        let content = usize::from(state.join("keys/content.key").is_file());
+        assert_eq!(content, usize::from(state.join("content").is_dir()));
+        assert_eq!(
+            keys.len(),
+            5 + content,
+            "identity, transport, log, witness and authority, and a home's content key"
+        );
         for key in keys {
             assert_eq!(mode(&key), 0o600, "{}", key.display());
         }
