@@ -17,6 +17,7 @@ use polder_core::placement::Weights;
 use polder_core::policy::{Layer, LayerKind, PolicySchema, TEXT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
+use crate::content::ContentLimits;
 use crate::home::lifecycle::Guardrail;
 
 mod limits;
@@ -145,6 +146,8 @@ pub struct HomeConfig {
     pub solver: Option<PathBuf>,
     /// Further framework versions that policies may name.
     pub frameworks: Vec<Framework>,
+    /// How much content is kept for applications, and how long.
+    pub content: ContentLimits,
     /// What is bounded before a request is looked at.
     pub admission: Admission,
 }

@@ -11,12 +11,15 @@ use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// Where a request without messages holds the raw text, or texts, to go on with: in [`ChatRequest::rest`].
+pub const PROMPT: &str = "prompt";
+
 /// A chat request as an engine sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The model's id as the factory names it.
     pub model: String,
-    /// The conversation, oldest first.
+    /// The conversation, oldest first; empty where a raw [`PROMPT`] stands in its place.
     pub messages: Vec<Message>,
     /// Most tokens to generate; the engine's own limit where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +56,11 @@ impl ChatRequest {
     #[must_use]
     pub fn tokens_max(&self) -> u32 {
         self.max_tokens.unwrap_or(u32::MAX).saturating_mul(self.choices())
+    }
+
+    /// Whether it is a raw text to go on with, and no conversation. An engine without raw prompts refuses it by that name.
+    pub fn is_raw(&self) -> bool {
+        self.messages.is_empty() && self.rest.contains_key(PROMPT)
     }
 }
 

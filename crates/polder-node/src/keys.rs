@@ -1,4 +1,5 @@
-//! A node's key files: five Ed25519 seeds under the state folder, made once, readable by their owner only.
+//! A node's key files: five Ed25519 seeds and a home's content key under the state folder, made once, readable by their owner
+//! only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,6 +55,11 @@ impl NodeKeys {
 }
 
 fn seed(path: &Path) -> Result<SigningKey, KeyError> {
+    Ok(SigningKey::from_bytes(&secret(path)?))
+}
+
+/// The 32 secret bytes of a key file, made where it is missing.
+pub fn secret(path: &Path) -> Result<[u8; 32], KeyError> {
     let fail = |message: String| KeyError { path: path.to_owned(), message };
     if !path.exists() {
         let seed: [u8; 32] = random().map_err(|e| fail(e.to_string()))?;
@@ -62,7 +68,7 @@ fn seed(path: &Path) -> Result<SigningKey, KeyError> {
     let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     let mut seed = [0; 32];
     hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| fail("expected 64 hexadecimal digits".to_owned()))?;
-    Ok(SigningKey::from_bytes(&seed))
+    Ok(seed)
 }
 
 /// Writes a file that only its owner may read. The file is whole or absent: it is written beside its place and moved there.

@@ -5,6 +5,7 @@
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod content;
 pub mod engine;
 pub mod factory;
 pub mod frameworks;

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::clock::now_ms;
 use crate::config::{Config, EngineConfig, FactoryConfig};
+use crate::content::ContentStore;
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
@@ -42,6 +43,9 @@ use crate::upstream::Replicas;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
 
+/// How often expired content is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
 /// How long a start waits for the lock of a node that has just ended.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -61,6 +65,9 @@ pub enum NodeError {
     /// Its log.
     #[error(transparent)]
     Log(#[from] crate::log::LogError),
+    /// What it keeps for applications.
+    #[error(transparent)]
+    Content(#[from] crate::content::ContentError),
     /// Its TLS keys.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -81,6 +88,8 @@ pub struct Node {
     pub home: Option<Arc<Home>>,
     /// The keys, budgets and usage of its tenant, where it is a home.
     pub ledger: Option<Arc<Ledger>>,
+    /// What it keeps for applications, where it is a home.
+    pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
     keys: NodeKeys,
@@ -120,11 +129,26 @@ impl Node {
             None => None,
         };
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
+        let content = match &config.home {
+            Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
+            None => None,
+        };
         let of_home = home.iter().flat_map(|home| home.view.policies().refused());
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
-        Ok(Arc::new(Self { config, store, log, home, ledger, factory, keys, _lock: lock, started_ms: now_ms() }))
+        Ok(Arc::new(Self {
+            config,
+            store,
+            log,
+            home,
+            ledger,
+            content,
+            factory,
+            keys,
+            _lock: lock,
+            started_ms: now_ms(),
+        }))
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
@@ -159,6 +183,9 @@ impl Node {
                 tasks.spawn(Arc::clone(ledger).run(Arc::clone(home), shutdown.clone()));
             }
         }
+        if let Some(content) = &self.content {
+            tasks.spawn(sweep(content.clone(), shutdown.clone()));
+        }
         let service = TowerToHyperService::new(self.router());
         tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
         ready();
@@ -188,9 +215,14 @@ impl Node {
                 let log = self.log.clone();
                 get(move || async move { log.checkpoint() })
             });
-        if let (Some(home), Some(ledger)) = (&self.home, &self.ledger) {
-            let (home, ledger) = (Arc::clone(home), Arc::clone(ledger));
-            let gateway = Gateway { home, ledger, body_bytes_max: self.config.body_bytes_max };
+        if let (Some(home), Some(ledger), Some(content)) = (&self.home, &self.ledger, &self.content) {
+            let gateway = Gateway {
+                home: Arc::clone(home),
+                ledger: Arc::clone(ledger),
+                body_bytes_max: self.config.body_bytes_max,
+                content: content.clone(),
+                live: gateway::Live::default(),
+            };
             let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
             router = router.merge(gateway::router(gateway, kept));
         }
@@ -295,6 +327,20 @@ async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
         let pause = if heard_of_all { LOOK_EVERY } else { LOOK_FIRST_EVERY };
         tokio::select! {
             () = tokio::time::sleep(pause) => home.look_round().await,
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+/// Removes content whose time has come, now and then.
+async fn sweep(content: ContentStore, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {
+                if let Err(error) = content.sweep(now_ms()).await {
+                    tracing::error!(%error, "expired content could not be removed");
+                }
+            }
             () = shutdown.wait() => return,
         }
     }

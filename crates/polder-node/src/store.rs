@@ -1,6 +1,7 @@
 //! The node's database: leaves with their statements and salts, and the halves that factories sent back.
 //!
-//! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers are absent.
+//! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers in clear are
+//! absent.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +12,13 @@ use polder_core::ids::NodeId;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+mod content;
 mod keys;
 mod leaves;
 mod ledger;
 mod versions;
 
+pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use versions::{PolicyText, PolicyVersion};
@@ -132,7 +135,7 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA] {
+        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA] {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
         Ok(Self { pool })

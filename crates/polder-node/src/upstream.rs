@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use crate::config::UpstreamConfig;
 use crate::inference::{
-    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ImageRequest, Images, ModelInfo,
-    Ranking, RerankRequest,
+    ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ImageRequest, Images,
+    ModelInfo, Ranking, RerankRequest,
 };
 
 mod answer;
@@ -68,12 +68,7 @@ impl Upstream {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("`{base}` is not an http or https URL: write it like `http://127.0.0.1:8000/v1`"));
         }
-        let upstream = Arc::new(Self {
-            pool: Pool::new(uri),
-            base,
-            key: config.key.clone(),
-            served: Arc::default(),
-        });
+        let upstream = Arc::new(Self { pool: Pool::new(uri), base, key: config.key.clone(), served: Arc::default() });
         upstream.look().await;
         for (_, error) in upstream.failures() {
             tracing::warn!(%error, "the engine cannot be used yet; it is asked again every few seconds");
@@ -181,6 +176,15 @@ impl Upstream {
     }
 }
 
+/// A request to go on with a raw text has no messages.
+fn raw_body(request: &ChatRequest) -> Result<Bytes, EngineError> {
+    let mut body = serde_json::to_value(request).map_err(failed)?;
+    if let Some(body) = body.as_object_mut() {
+        body.remove("messages");
+    }
+    Ok(Bytes::from(body.to_string()))
+}
+
 fn is_stream(response: &http::Response<Incoming>) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
@@ -237,11 +241,16 @@ impl Engine for Upstream {
 
     fn chat(&self, mut request: ChatRequest) -> EngineFuture<'_, EventStream> {
         Box::pin(async move {
+            let raw = request.is_raw();
             if request.stream {
                 request.rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
             }
-            let body = Bytes::from(serde_json::to_vec(&request).map_err(failed)?);
-            let (response, mut busy) = self.send(Method::POST, "/chat/completions", body).await?;
+            let body = match raw {
+                true => raw_body(&request)?,
+                false => Bytes::from(serde_json::to_vec(&request).map_err(failed)?),
+            };
+            let path = if raw { "/completions" } else { "/chat/completions" };
+            let (response, mut busy) = self.send(Method::POST, path, body).await?;
             // Some engines stream whatever they are asked.
             if request.stream || is_stream(&response) {
                 return Ok(Box::pin(Reading::new(busy, response.into_body())) as EventStream);
@@ -290,7 +299,8 @@ impl Engine for Upstream {
 
     fn rerank(&self, request: RerankRequest) -> EngineFuture<'_, Ranking> {
         Box::pin(async move {
-            let answer = self.fetch(Method::POST, "/rerank", Bytes::from(whole::rerank_body(&request).to_string())).await?;
+            let answer =
+                self.fetch(Method::POST, "/rerank", Bytes::from(whole::rerank_body(&request).to_string())).await?;
             whole::ranking(answer, &request)
         })
     }

@@ -71,6 +71,15 @@ fn bodies_that_are_not_what_they_should_be() {
     ] {
         refused(&send(body), 400, "invalid_json", None);
     }
+    for (bad, place) in [
+        (r#""model": "a""#, "model"),
+        (r#""messages": [{"role": "user", "role": "user"}]"#, "messages[0].role"),
+        (r#""user": "\ud800""#, "user"),
+        (r#""temperature": 1e999"#, "temperature"),
+    ] {
+        let body = format!("{{\"model\": \"polder-toy\", {bad}}}");
+        refused(&send(body.as_bytes()), 400, "invalid_json", Some(place));
+    }
     let nested = |depth: usize| format!("{}\"x\"{}", "[".repeat(depth), "]".repeat(depth));
     let deep = |depth: usize| format!("{{\"model\": \"polder-toy\", \"messages\": {}}}", nested(depth));
     refused(&send(deep(64).as_bytes()), 400, "invalid_json", Some("messages"));
@@ -121,8 +130,17 @@ fn bodies_that_are_not_what_they_should_be() {
         assert_eq!(reply.status, 400, "{name} {value}: {}", reply.text());
         assert_eq!(reply.error().1.as_deref(), Some(parameter), "{name} {value}: {}", reply.text());
     }
-    for name in ["functions", "top_k", "colour", "api_base"] {
-        assert_eq!(website.post(CHAT, &with(name, json!({"x": [1]}))).error().0, "unsupported_parameter", "{name}");
+    for name in ["colour", "api_base", "audio", "functions", "top_k"] {
+        let reply = website.post(CHAT, &with(name, json!({"x": [1]})));
+        assert_eq!(reply.error().0, "unsupported_parameter", "{name}");
+    }
+    for (name, value, code) in [
+        ("tools", json!({"x": [1]}), "invalid_type"),
+        ("response_format", json!({"x": [1]}), "missing_required_parameter"),
+        ("logit_bias", json!({"x": [1]}), "invalid_value"),
+        ("n", json!(1000), "invalid_value"),
+    ] {
+        assert_eq!(website.post(CHAT, &with(name, value)).error().0, code, "{name}");
     }
     let schema = json!({"name": "a", "schema": {"type": "object", "properties": {"a": {"not": {}}}}});
     let reply = website.post(CHAT, &with("response_format", json!({"type": "json_schema", "json_schema": schema})));
@@ -424,7 +442,14 @@ fn secrets_are_for_their_owner_only() {
         let state = folder.join("state");
         assert_eq!(mode(&state.join("api.sock")), 0o600);
         let keys: Vec<PathBuf> = files_under(&state.join("keys"));
-        assert_eq!(keys.len(), 5, "identity, transport, log, witness and authority");
+        // Only a home keeps anything for applications.
+        let content = usize::from(state.join("keys/content.key").is_file());
+        assert_eq!(content, usize::from(state.join("content").is_dir()));
+        assert_eq!(
+            keys.len(),
+            5 + content,
+            "identity, transport, log, witness and authority, and a home's content key"
+        );
         for key in keys {
             assert_eq!(mode(&key), 0o600, "{}", key.display());
         }

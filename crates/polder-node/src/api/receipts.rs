@@ -30,8 +30,8 @@ pub async fn decision_id(node: &Node, id: &str) -> Result<String, Problem> {
         let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
         return latest.into_iter().next().ok_or_else(|| unknown(id));
     }
-    // An answer's id is made of its decision's: `chatcmpl-…` and `decision-…` have the same digits.
-    let (_, digits) = id.rsplit_once('-').ok_or_else(|| unknown(id))?;
+    // An answer's id is made of its decision's: `chatcmpl-…`, `resp_…` and `decision-…` have the same digits.
+    let (_, digits) = id.rsplit_once(['-', '_']).ok_or_else(|| unknown(id))?;
     DecisionId::parse(&format!("decision-{digits}")).map(String::from).map_err(|_| unknown(id))
 }
 

@@ -15,9 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::limits::Serve;
 pub use super::routing::{Routing, Upstream};
-use super::{
-    Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text,
-};
+use super::{Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text};
+use crate::content::ContentLimits;
 use crate::frameworks;
 use crate::home::lifecycle::Guardrail;
 use crate::proof::SHIPPED_CLAIMS;
@@ -86,6 +85,9 @@ pub struct Home {
     /// The files of further framework versions that policies may name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frameworks: Vec<PathBuf>,
+    /// How much content is kept for applications, and how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
     /// What is bounded before a request is looked at.
     #[serde(default, skip_serializing_if = "is_default")]
     pub admission: Admission,
@@ -93,6 +95,33 @@ pub struct Home {
 
 fn is_default(admission: &Admission) -> bool {
     *admission == Admission::default()
+}
+
+/// The `[home.content]` table.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// Most bytes that are kept for the tenant; 8 GiB where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<u64>,
+    /// Longest time that anything is kept, in days; 30 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
+impl Content {
+    fn check(self, content: &dyn Fn(String) -> ConfigError) -> Result<ContentLimits, ConfigError> {
+        let limits = ContentLimits { bytes_max: self.bytes_max.unwrap_or(8 << 30), days: self.days.unwrap_or(30) };
+        match limits {
+            ContentLimits { days: 0 | 3651.., .. } => {
+                Err(content("`days` of `[home.content]` must be 1 to 3650".to_owned()))
+            }
+            ContentLimits { bytes_max: 0..0x0010_0000, .. } => {
+                Err(content("`bytes_max` of `[home.content]` must be at least 1048576".to_owned()))
+            }
+            limits => Ok(limits),
+        }
+    }
 }
 
 /// One `[[home.projects]]` table.
@@ -176,6 +205,7 @@ impl Home {
                 .map(|file| framework(&folder.join(file), content))
                 .collect::<Result<_, _>>()?,
             admission: self.admission,
+            content: self.content.unwrap_or_default().check(content)?,
         })
     }
 }

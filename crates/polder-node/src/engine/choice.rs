@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::calls::{Demanded, Finder, Writer};
 use super::form::Form;
@@ -154,12 +154,6 @@ impl<'a> Choice<'a> {
         }
         deltas.iter_mut().for_each(|delta| delta.choice = self.index);
         Written { deltas, end: Some(reason) }
-    }
-
-    /// What begins every choice but the first, whose role the gateway writes.
-    pub(crate) fn begin(&self) -> Option<Delta> {
-        let rest = Map::from_iter([("role".to_owned(), Value::from("assistant"))]);
-        (self.index > 0).then(|| Delta { choice: self.index, content: Some(String::new()), rest, logprobs: None })
     }
 }
 

@@ -68,9 +68,6 @@ impl Generation {
             let mut choice = Choice::new(self, index)?;
             // The copies share what was read. One writes over what the one before it made, which is done with it.
             let mut cache = cache.clone();
-            if let Some(delta) = choice.begin() {
-                send(steps, Event::Delta(delta))?;
-            }
             let mut scores = first.clone();
             loop {
                 let (id, written) = choice.next(scores)?;

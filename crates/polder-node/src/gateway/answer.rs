@@ -11,9 +11,11 @@ use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
 use serde_json::{Map, Value};
 
+use super::calls::Calls;
 use super::{ApiError, Caller, Gateway};
 use crate::home::{Home, Placed};
 use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
+use crate::ledger::Meter;
 use crate::peers::wire::{Frame, Work};
 
 /// The steps of an answer, in the order that [`Event`] names. Dropping it stops the work.
@@ -41,9 +43,22 @@ pub async fn ask(
     if !gateway.home.offers(&model, Action::Infer) {
         return Err(unknown());
     }
-    let mut meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
+    let meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
+    let (placed, meter) = begin(gateway, caller, labels, Work::Chat(request), meter).await?;
+    let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
+    Ok(Answer { decision, factory, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
+}
+
+/// Decides about work and has it begun, with its meter running.
+pub async fn begin(
+    gateway: &Gateway,
+    caller: &Caller,
+    labels: Labels,
+    work: Work,
+    mut meter: Meter,
+) -> Result<(Placed, Meter), ApiError> {
     meter.sending();
-    let run = gateway.home.run(&caller.project, labels, Work::Chat(request));
+    let run = gateway.home.run(&caller.project, labels, work);
     let placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
         Ok(placed) => placed,
         Err(error) => {
@@ -51,15 +66,21 @@ pub async fn ask(
             return Err(error.into());
         }
     };
-    let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
-    meter.placed(&decision, &factory, gateway.price_of(&factory));
-    Ok(Answer { decision, factory, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
+    meter.placed(&placed.decision, &placed.factory, gateway.price_of(&placed.factory));
+    Ok((placed, meter))
+}
+
+/// Refuses a model that no factory offers for conversations.
+pub fn check_model(gateway: &Gateway, model: &str) -> Result<(), ApiError> {
+    let offered = ModelId::parse(model).is_ok_and(|model| gateway.home.offers(&model, Action::Infer));
+    if offered { Ok(()) } else { Err(ApiError::unknown_model(model)) }
 }
 
 /// The frames of an answer, the first among them, as events or the failure that ended them.
 fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
     let Placed { decision, factory, first, rest } = placed;
     let state = (Some(first), Some((rest, home, decision, factory)));
+    let mut calls = Calls::default();
     futures_util::stream::unfold(state, |(mut first, mut source)| async move {
         let frame = match first.take() {
             Some(frame) => Some(Ok(frame)),
@@ -90,6 +111,7 @@ fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, E
             None => failed("the factory's answer broke off".to_owned()),
         }
     })
+    .map(move |event| event.map(|event| calls.numbered(event)))
 }
 
 /// An id for an answer, such as `chatcmpl-…`, made of its decision's own, so that one leads to the other.
@@ -204,4 +226,13 @@ fn merge_item(list: &mut Vec<Value>, item: Value) {
         (Some(Value::Object(before)), Value::Object(more)) => merge(before, more),
         (_, item) => list.push(item),
     }
+}
+
+/// Token counts as chat completions and completions write them.
+pub fn usage_json(usage: &Usage) -> Value {
+    serde_json::json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
+    })
 }

@@ -1,4 +1,4 @@
-//! Reading a request's body: bounded, valid UTF-8, JSON of bounded depth, an object with known types.
+//! Reading a request's body: bounded, valid UTF-8, strict JSON, an object with known types.
 //!
 //! Too large a body is refused by its declared length before it is read, and by its real length while it is read. Errors name the
 //! parameter, never its contents.
@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 
 use super::ApiError;
 
-/// Deepest nesting of arrays and objects that is read.
-pub const DEPTH_MAX: usize = 64;
+mod strict;
+
+#[cfg(test)]
+pub use strict::DEPTH_MAX;
 
 fn too_large(limit: usize) -> ApiError {
     let message = format!("the body is larger than the {limit} bytes that are read here");
@@ -55,63 +57,18 @@ fn not_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
 fn parse_object(bytes: &Bytes) -> Result<Map<String, Value>, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|e| malformed(format!("the body is not UTF-8: the byte at {} is wrong", e.valid_up_to())))?;
-    if let Some(parameter) = too_deep(text) {
-        let message = format!("nested deeper than the {DEPTH_MAX} levels that are read here");
-        return Err(match parameter {
-            Some(parameter) => ApiError::parameter(&parameter, "invalid_json", message),
-            None => malformed(message),
-        });
-    }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(malformed("the body is not a JSON object")),
-        // serde_json's own text may quote the body; its place does not.
-        Err(error) => Err(malformed(format!("the body is not JSON: line {}, column {}", error.line(), error.column()))),
-    }
-}
-
-/// Whether a text nests too deeply, and under which top-level key. Looked at before parsing, so that no parser recurses.
-fn too_deep(text: &str) -> Option<Option<String>> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    let (mut string_start, mut last_string) = (0, None);
-    let mut key: Option<String> = None;
-    for (place, byte) in text.bytes().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => {
-                    in_string = false;
-                    last_string = text.get(string_start..place);
-                }
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => {
-                in_string = true;
-                string_start = place + 1;
-            }
-            b':' if depth == 1 => key = last_string.map(|key| key.chars().take(64).collect()),
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return Some(key);
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    None
+    strict::object(text).map_err(|fault| match fault.place {
+        Some(place) => ApiError::parameter(&place, "invalid_json", fault.message),
+        None => malformed(fault.message),
+    })
 }
 
 /// Takes parameters out of a body one by one, with OpenAI's errors for wrong types.
 pub struct Parameters(pub Map<String, Value>);
 
 impl Parameters {
-    fn wrong<T>(name: &str, expected: &str, value: &Value) -> Result<T, ApiError> {
+    /// The error for a value of a wrong type.
+    pub fn wrong<T>(name: &str, expected: &str, value: &Value) -> Result<T, ApiError> {
         let found = match value {
             Value::Null => "null",
             Value::Bool(_) => "a boolean",
@@ -154,6 +111,30 @@ impl Parameters {
                 }
                 _ => Self::wrong(name, "a whole number", &value),
             },
+        }
+    }
+
+    /// Takes a whole number within a range.
+    pub fn integer_in(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
+        match self.integer(name, *range.start())? {
+            Some(number) if number > *range.end() => {
+                let message = format!("`{name}` must be between {} and {}", range.start(), range.end());
+                Err(ApiError::parameter(name, "invalid_value", message))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// Takes one of a few words.
+    pub fn word(&mut self, name: &str, words: &[&str]) -> Result<Option<String>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(word)) if words.contains(&word.as_str()) => Ok(Some(word)),
+            Some(Value::String(_)) => {
+                let message = format!("`{name}` must be one of {}", words.join(", "));
+                Err(ApiError::parameter(name, "invalid_value", message))
+            }
+            Some(other) => Self::wrong(name, "a string", &other),
         }
     }
 

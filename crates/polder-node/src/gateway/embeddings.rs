@@ -12,6 +12,7 @@ use polder_core::ids::ModelId;
 use polder_core::labels::Action;
 use serde_json::{Value, json};
 
+use super::answer::begin;
 use super::body::{Parameters, read_object};
 use super::{ApiError, Gateway, answer_json, labels};
 use crate::inference::{EmbedInput, EmbedRequest};
@@ -40,17 +41,8 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
         return Err(ApiError::unknown_model(&model));
     }
     let request = EmbedRequest { model: model.clone(), inputs, dimensions };
-    let mut meter = gateway.meter_embed(&caller, &labels, &id, &request).await?;
-    meter.sending();
-    let run = gateway.home.run(&caller.project, labels, Work::Embed(request));
-    let mut placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
-        Ok(placed) => placed,
-        Err(error) => {
-            meter.nothing();
-            return Err(error.into());
-        }
-    };
-    meter.placed(&placed.decision, &placed.factory, gateway.price_of(&placed.factory));
+    let meter = gateway.meter_embed(&caller, &labels, &id, &request).await?;
+    let (mut placed, mut meter) = begin(&gateway, &caller, labels, Work::Embed(request), meter).await?;
     let Frame::Embeddings(embeddings) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than embeddings"));
     };

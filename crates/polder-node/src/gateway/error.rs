@@ -124,6 +124,22 @@ impl ApiError {
         }
     }
 
+    /// The error under another name of its parameter, where `rename` knows one.
+    pub fn renamed(mut self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        let Some(name) = self.error.get("param").and_then(Value::as_str).map(str::to_owned) else { return self };
+        if let Some(new) = rename(&name) {
+            let message = self.message().replace(&format!("`{name}`"), &format!("`{new}`"));
+            self.error.insert("message".to_owned(), message.into());
+            self.error.insert("param".to_owned(), new.into());
+        }
+        self
+    }
+
+    /// Its code, for what runs without a client.
+    pub fn code(&self) -> &str {
+        self.error.get("code").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// What it says, for surfaces with another envelope.
     pub fn message(&self) -> String {
         self.error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned()

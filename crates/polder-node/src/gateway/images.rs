@@ -7,8 +7,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
+use polder_core::ids::ModelId;
 use serde_json::{Value, json};
 
+use super::answer::begin;
 use super::body::{Parameters, read_object};
 use super::{ApiError, Gateway, answer_json, labels};
 use crate::clock::now_ms;
@@ -28,10 +30,13 @@ pub async fn generate(State(gateway): State<Gateway>, headers: HeaderMap, body: 
     let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
     let request = asked(parameters)?;
     gateway.must_offer(&request.model, "make pictures", |offer| offer.image)?;
-    let mut placed = gateway.home.run(&caller.project, labels, Work::Image(request)).await?;
+    let id = ModelId::parse(&request.model).map_err(|_| ApiError::unknown_model(&request.model))?;
+    let meter = gateway.meter_image(&caller, &labels, &id, &request).await?;
+    let (mut placed, mut meter) = begin(&gateway, &caller, labels, Work::Image(request), meter).await?;
     let Frame::Images(images) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than pictures"));
     };
+    meter.used(images.usage.prompt_tokens, images.usage.completion_tokens);
     let home = gateway.home;
     let decision = placed.decision.clone();
     tokio::spawn(async move { home.keep_receipt(&decision, &mut placed.rest).await });

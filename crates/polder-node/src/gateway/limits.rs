@@ -10,13 +10,15 @@ use polder_core::request::Request;
 
 use super::{ApiError, Caller, Gateway};
 use crate::clock::now_ms;
-use crate::inference::{ChatRequest, Content, EmbedInput, EmbedRequest};
+use crate::inference::{ChatRequest, Content, EmbedInput, EmbedRequest, ImageRequest, PROMPT};
 use crate::ledger::{Asked, Denied, Level, Meter, Stop};
 
 /// Bytes of text that are taken for a token before an engine has counted.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens that a message or an input has beside its text.
 const TOKENS_AROUND: u64 = 8;
+/// Tokens that a picture is taken for before an engine has counted; OpenAI's largest counts 6,240.
+const PICTURE_TOKENS: u64 = 8_192;
 /// Longest wait that is advised, in seconds: the SDKs wait no longer.
 const RETRY_S_MAX: u64 = 120;
 
@@ -29,7 +31,9 @@ impl Gateway {
         model: &ModelId,
         request: &mut ChatRequest,
     ) -> Result<Meter, ApiError> {
-        let choices = request.rest.get("n").and_then(serde_json::Value::as_u64).unwrap_or(1).max(1);
+        // A raw request may hold several texts, each with choices of its own.
+        let raws = request.rest.get(PROMPT).and_then(serde_json::Value::as_array).map_or(1, Vec::len).max(1);
+        let choices = u64::from(request.choices()).saturating_mul(u64::try_from(raws).unwrap_or(u64::MAX));
         let paid_max = request.max_tokens.map(|tokens| u64::from(tokens).saturating_mul(choices));
         let price_max = self.price_max(caller, labels, model, Action::Infer);
         if paid_max.is_none() && price_max > 0 {
@@ -51,11 +55,35 @@ impl Gateway {
             EmbedInput::Text(text) => text.len(),
             EmbedInput::Tokens(tokens) => tokens.len(),
         };
-        let tokens: usize = request.inputs.iter().map(most).sum();
-        let around = TOKENS_AROUND.saturating_mul(u64::try_from(request.inputs.len()).unwrap_or(u64::MAX));
-        let paid_max = u64::try_from(tokens).unwrap_or(u64::MAX).saturating_add(around);
+        self.meter_texts(caller, labels, model, request.inputs.iter().map(most)).await
+    }
+
+    /// Reserves for reading texts of so many bytes or tokens each.
+    pub(super) async fn meter_texts(
+        &self,
+        caller: &Caller,
+        labels: &Labels,
+        model: &ModelId,
+        lengths: impl Iterator<Item = usize>,
+    ) -> Result<Meter, ApiError> {
+        let whole = |length: usize| u64::try_from(length).unwrap_or(u64::MAX).saturating_add(TOKENS_AROUND);
+        let paid_max = lengths.map(whole).fold(0, u64::saturating_add);
         let price_max = self.price_max(caller, labels, model, Action::Embed);
         self.meter(caller, &Asked { prompt: 0, paid_max: Some(paid_max), pieces: false, price_max }).await
+    }
+
+    /// Reserves for pictures. What one costs in tokens nobody knows before, so a budget lends for the most that is usual.
+    pub(super) async fn meter_image(
+        &self,
+        caller: &Caller,
+        labels: &Labels,
+        model: &ModelId,
+        request: &ImageRequest,
+    ) -> Result<Meter, ApiError> {
+        let price_max = self.price_max(caller, labels, model, Action::GenerateImage);
+        let prompt = u64::try_from(request.prompt.len()).unwrap_or(u64::MAX) / BYTES_PER_TOKEN;
+        let paid_max = Some(u64::from(request.n).saturating_mul(PICTURE_TOKENS));
+        self.meter(caller, &Asked { prompt, paid_max, pieces: false, price_max }).await
     }
 
     async fn meter(&self, caller: &Caller, asked: &Asked) -> Result<Meter, ApiError> {
@@ -151,7 +179,12 @@ fn prompt_tokens(request: &ChatRequest) -> u64 {
         Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.get("text")?.as_str()).map(str::len).sum(),
         None => 0,
     };
-    let text: usize = request.messages.iter().map(|message| bytes(&message.content)).sum();
+    let raw = match request.rest.get(PROMPT) {
+        Some(serde_json::Value::String(text)) => text.len(),
+        Some(serde_json::Value::Array(texts)) => texts.iter().filter_map(|text| text.as_str()).map(str::len).sum(),
+        _ => 0,
+    };
+    let text: usize = request.messages.iter().map(|message| bytes(&message.content)).sum::<usize>().saturating_add(raw);
     let around = TOKENS_AROUND.saturating_mul(u64::try_from(request.messages.len()).unwrap_or(u64::MAX));
     (u64::try_from(text).unwrap_or(u64::MAX) / BYTES_PER_TOKEN).saturating_add(around)
 }

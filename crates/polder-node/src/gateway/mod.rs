@@ -14,12 +14,15 @@ use polder_core::ids::{DecisionId, NodeId, ProjectId};
 use polder_core::labels::Labels;
 
 use crate::clock::now_ms;
+use crate::content::ContentStore;
 use crate::home::Home;
 use crate::ledger::{self, Key, Ledger};
 
 mod answer;
 mod body;
+mod calls;
 mod chat;
+mod completions;
 mod embeddings;
 mod error;
 mod images;
@@ -29,12 +32,14 @@ mod messages;
 mod models;
 mod repeats;
 mod rerank;
+mod responses;
 mod shape;
 mod sse;
 
 pub use body::read_object;
 pub use error::ApiError;
 use repeats::{Repeats, RepeatsLayer};
+pub use responses::Live;
 
 /// What the gateway's handlers share.
 #[derive(Clone)]
@@ -45,6 +50,10 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// Largest request body that is read, in bytes.
     pub body_bytes_max: usize,
+    /// What is kept for applications.
+    pub content: ContentStore,
+    /// The responses that are under way without a client.
+    pub live: Live,
 }
 
 /// The routes of `/v1`. Answers that are kept for repeats take at most `kept_bytes_max` of memory.
@@ -54,11 +63,16 @@ pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embed))
         .route("/v1/rerank", post(rerank::rank))
         .route("/v1/images/generations", post(images::generate))
         .route("/v1/messages", post(messages::create).fallback(messages::wrong_method))
         .route("/v1/messages/{*rest}", axum::routing::any(messages::unknown))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{id}", get(responses::retrieve).delete(responses::delete))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel))
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)

@@ -11,6 +11,7 @@ use polder_core::ids::{DecisionId, ModelId, NodeId};
 use serde_json::{Value, json};
 
 use super::answer::answer_id;
+use super::answer::begin;
 use super::body::{Parameters, read_object};
 use super::{ApiError, Gateway, answer_json, labels};
 use crate::inference::{Ranking, RerankRequest};
@@ -35,10 +36,14 @@ pub async fn rank(State(gateway): State<Gateway>, headers: HeaderMap, body: Body
     let Asked { request, documents } = asked(parameters)?;
     let model = request.model.clone();
     gateway.must_offer(&model, "order texts by a query", |offer| offer.rerank)?;
-    let mut placed = gateway.home.run(&caller.project, labels, Work::Rerank(request)).await?;
+    let id = ModelId::parse(&model).map_err(|_| ApiError::unknown_model(&model))?;
+    let texts = request.documents.iter().chain([&request.query]).map(String::len);
+    let meter = gateway.meter_texts(&caller, &labels, &id, texts).await?;
+    let (mut placed, mut meter) = begin(&gateway, &caller, labels, Work::Rerank(request), meter).await?;
     let Frame::Ranking(ranking) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than a ranking"));
     };
+    meter.used_by_reading(ranking.prompt_tokens);
     let home = gateway.home;
     let decision = placed.decision.clone();
     tokio::spawn(async move { home.keep_receipt(&decision, &mut placed.rest).await });

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::answer::{Choice, Collected};
+use super::answer::{Choice, Collected, usage_json};
 use crate::inference::{Delta, Event, Usage};
 
 /// What an answer is called and how it is to be written.
@@ -52,7 +52,7 @@ impl Shape {
             choice_json(&mut out, index, choice);
         }
         out.extend_from_slice(b"],\"usage\":");
-        usage_json(&mut out, &collected.usage);
+        json(&mut out, &usage_json(&collected.usage));
         out.push(b'}');
         out.into()
     }
@@ -102,7 +102,7 @@ impl Shape {
         }
         let mut out = self.chunk.clone();
         out.extend_from_slice(b"],\"usage\":");
-        usage_json(&mut out, usage);
+        json(&mut out, &usage_json(usage));
         out.extend_from_slice(b"}\n\ndata: [DONE]\n\n");
         out.into()
     }
@@ -132,6 +132,18 @@ fn others(out: &mut Vec<u8>, rest: &Map<String, Value>, mut first: bool) {
     }
 }
 
+/// The number of a call belongs to the pieces of a stream; its kind may be left out of all of them.
+fn with_whole_calls(rest: &Map<String, Value>) -> Map<String, Value> {
+    let mut rest = rest.clone();
+    for call in rest.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Value::Object(call) = call {
+            call.remove("index");
+            call.entry("type").or_insert_with(|| "function".into());
+        }
+    }
+    rest
+}
+
 fn choice_json(out: &mut Vec<u8>, index: usize, choice: &Choice) {
     out.extend_from_slice(b"{\"index\":");
     json(out, &index);
@@ -143,21 +155,15 @@ fn choice_json(out: &mut Vec<u8>, index: usize, choice: &Choice) {
     if !choice.rest.contains_key("refusal") {
         out.extend_from_slice(b",\"refusal\":null");
     }
-    others(out, &choice.rest, false);
+    match choice.rest.contains_key("tool_calls") {
+        true => others(out, &with_whole_calls(&choice.rest), false),
+        false => others(out, &choice.rest, false),
+    }
     out.extend_from_slice(b"},\"logprobs\":");
     json(out, &choice.logprobs);
     out.extend_from_slice(b",\"finish_reason\":");
     json(out, &choice.reason);
     out.push(b'}');
-}
-
-fn usage_json(out: &mut Vec<u8>, usage: &Usage) {
-    let Usage { prompt_tokens, completion_tokens } = usage;
-    let total = prompt_tokens.saturating_add(*completion_tokens);
-    let text = format!(
-        "{{\"prompt_tokens\":{prompt_tokens},\"completion_tokens\":{completion_tokens},\"total_tokens\":{total}}}"
-    );
-    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

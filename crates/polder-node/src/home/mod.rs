@@ -384,7 +384,9 @@ impl Attempt {
             }
             EngineError::UnknownModel { .. } => placement::MODEL_NOT_SERVED,
             EngineError::Busy { .. } => placement::NO_CAPACITY,
-            EngineError::ModelFile { .. } | EngineError::Stopped { .. } | EngineError::Failed { .. } => retries::ENGINE_FAILED,
+            EngineError::ModelFile { .. } | EngineError::Stopped { .. } | EngineError::Failed { .. } => {
+                retries::ENGINE_FAILED
+            }
         };
         Self::out(rule, &error.to_string())
     }

@@ -53,6 +53,7 @@ fn config() -> HomeConfig {
         baseline: "unused".into(),
         policy: "unused".into(),
         trust: Vec::new(),
+        content: crate::content::ContentLimits { bytes_max: 1 << 20, days: 1 },
         routing: crate::config::Routing::default(),
         weights: Weights { price: 1, load: 1, latency: 1, ..Weights::default() },
         projects: [(project.clone(), labels)].into(),

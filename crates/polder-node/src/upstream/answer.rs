@@ -2,7 +2,7 @@
 //!
 //! Everything is read into typed values and nothing of the framing is passed on. Errors never quote an answer.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,9 +15,6 @@ use serde_json::{Map, Value};
 use super::connection::{Busy, chain};
 use super::{ANSWER_BYTES_MAX, failed};
 use crate::inference::{Delta, EngineError, Event, Usage};
-
-/// Choices beyond this are no answer to anything that was asked.
-const CHOICES_MAX: u32 = 128;
 
 /// Token counts as OpenAI's API writes them.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -45,6 +42,9 @@ struct Choice {
     index: u32,
     #[serde(default, alias = "message")]
     delta: Piece,
+    /// What goes on with a raw prompt.
+    #[serde(default)]
+    text: Option<String>,
     #[serde(default)]
     logprobs: Option<Value>,
     #[serde(default)]
@@ -53,8 +53,9 @@ struct Choice {
 
 #[derive(Default, Deserialize)]
 struct Piece {
-    #[serde(default)]
-    role: Option<Text>,
+    /// The gateway writes the roles.
+    #[serde(default, rename = "role")]
+    _role: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     content: Option<Text>,
     #[serde(flatten)]
@@ -70,19 +71,14 @@ enum Text {
 }
 
 impl Choice {
-    /// `roles` holds the choices beside the first whose role was passed on; that of the first is the gateway's to write.
-    fn into_events(mut self, events: &mut VecDeque<Event>, roles: &mut BTreeSet<u32>) {
+    fn into_events(mut self, events: &mut VecDeque<Event>) {
         let content = match self.delta.content.take() {
-            Some(Text::Text(text)) if !text.is_empty() => Some(text),
-            _ => None,
+            Some(Text::Text(text)) => Some(text),
+            _ => self.text,
         };
+        let content = content.filter(|text| !text.is_empty());
         let mut rest = self.delta.rest;
         rest.retain(|_, value| !value.is_null());
-        if let Some(Text::Text(role)) = self.delta.role.filter(|_| self.index > 0 && self.index < CHOICES_MAX)
-            && roles.insert(self.index)
-        {
-            rest.insert("role".to_owned(), role.into());
-        }
         if content.is_some() || self.logprobs.is_some() || !rest.is_empty() {
             events.push_back(Event::Delta(Delta { choice: self.index, content, logprobs: self.logprobs, rest }));
         }
@@ -105,8 +101,7 @@ pub fn whole(text: &[u8]) -> Result<VecDeque<Event>, EngineError> {
         return Err(failed("the engine stopped with an error"));
     }
     let mut events = VecDeque::with_capacity(answer.choices.len() * 2 + 1);
-    let mut roles = BTreeSet::new();
-    answer.choices.into_iter().for_each(|choice| choice.into_events(&mut events, &mut roles));
+    answer.choices.into_iter().for_each(|choice| choice.into_events(&mut events));
     let Counts { prompt_tokens, completion_tokens } = answer.usage.unwrap_or_default();
     events.push_back(Event::Usage(Usage { prompt_tokens, completion_tokens }));
     Ok(events)
@@ -128,7 +123,6 @@ struct Told {
     /// Choices that have ended, and how many chunks without choices counted tokens.
     ended: u32,
     counted: u32,
-    roles: BTreeSet<u32>,
     finished: bool,
 }
 
@@ -182,7 +176,7 @@ impl Told {
         }
         for choice in chunk.choices {
             self.ended = self.ended.saturating_add(u32::from(choice.finish_reason.is_some()));
-            choice.into_events(&mut self.ready, &mut self.roles);
+            choice.into_events(&mut self.ready);
         }
         Ok(())
     }

@@ -96,7 +96,8 @@ impl Pool {
 
     async fn send_anew(self: &Arc<Self>, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Busy), String> {
         let io = self.connector.clone().call(self.origin.clone()).await.map_err(|e| chain(e.as_ref()))?;
-        let (sender, driver) = http1::Builder::new().max_buf_size(SOCKET_BYTES_MAX).handshake(io).await.map_err(|e| chain(&e))?;
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(SOCKET_BYTES_MAX).handshake(io).await.map_err(|e| chain(&e))?;
         let mut busy = Busy { pool: Arc::clone(self), sender, driver: Box::pin(driver), ended: false };
         let response = busy.send(request).await.map_err(|e| chain(&e))?;
         Ok((response, busy))

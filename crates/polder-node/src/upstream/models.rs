@@ -56,7 +56,8 @@ impl Models {
     /// Whether the engine does this with a model of ours, as an error where it does not: a home that asks all the same looks for
     /// another factory.
     pub fn must_do(&self, model: &str, what: Offered) -> Result<(), EngineError> {
-        let does = self.0.get(model).map_or(matches!(what, Offered::Chat | Offered::Embed), |one| one.limits.does(what));
+        let does =
+            self.0.get(model).map_or(matches!(what, Offered::Chat | Offered::Embed), |one| one.limits.does(what));
         if does { Ok(()) } else { Err(EngineError::UnknownModel { model: model.to_owned() }) }
     }
 

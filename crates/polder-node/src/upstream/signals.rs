@@ -13,8 +13,8 @@ use http_body_util::Full;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::exposition::{Total, totals};
 use super::Upstream;
+use super::exposition::{Total, totals};
 use crate::inference::Signals;
 
 /// Largest page that is read, in bytes.

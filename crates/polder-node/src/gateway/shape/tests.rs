@@ -55,7 +55,7 @@ fn usage_stands_in_the_last_chunk_only_if_it_was_asked_for() {
 fn a_whole_answer_holds_every_choice() {
     let mut collected = Collected::default();
     let tool = json!({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]});
-    collected.add(delta(None, tool.clone()));
+    collected.add(delta(None, tool));
     collected.add(Event::Delta(Delta { content: Some(SPITEFUL.to_owned()), ..Delta::default() }));
     collected.add(Event::Finish { choice: 0, reason: "stop".to_owned() });
     let whole: Value = serde_json::from_slice(&Shape::new("a", 0, "m", false).whole(&collected)).unwrap();
@@ -63,6 +63,7 @@ fn a_whole_answer_holds_every_choice() {
     assert_eq!(text["message"], json!({"role": "assistant", "content": SPITEFUL, "refusal": null}));
     assert_eq!(text["finish_reason"], "stop");
     assert!(call["message"]["content"].is_null());
-    assert_eq!(call["message"]["tool_calls"], tool["tool_calls"]);
+    let called = json!([{"function": {"name": "f", "arguments": "{}"}, "type": "function"}]);
+    assert_eq!(call["message"]["tool_calls"], called);
     assert_eq!(whole["usage"]["total_tokens"], 0);
 }

@@ -13,7 +13,15 @@ fn chat(model: &str, max_tokens: Option<u32>) -> ChatRequest {
 }
 
 fn served(id: &str, context_tokens: u32) -> ModelInfo {
-    ModelInfo { id: id.to_owned(), digest: String::new(), context_tokens, chat: true, embed: true, rerank: false, image: false }
+    ModelInfo {
+        id: id.to_owned(),
+        digest: String::new(),
+        context_tokens,
+        chat: true,
+        embed: true,
+        rerank: false,
+        image: false,
+    }
 }
 
 #[test]

@@ -57,14 +57,13 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
     }
     let key = std::fs::read_to_string(&key_path).map_err(of_file(&key_path))?.trim().to_owned();
     let before = of_last_start(&path);
-    let kept = before.as_ref().and_then(|before| before.factory.as_ref()?.upstream.clone());
+    // What the owner wrote of the engine stays, and leaving the option out does not lose its key file.
+    let kept = before.as_ref().and_then(|before| before.factory.as_ref()?.upstream.clone()).unwrap_or_default();
     let key_file = match key_file {
         Some(path) => Some(std::fs::canonicalize(path).map_err(of_file(path))?),
-        // Leaving the option out does not lose it, and what the owner wrote of the engine's models stays.
-        None => kept.as_ref().and_then(|upstream| upstream.key_file.clone()),
+        None => kept.key_file.clone(),
     };
-    let models = kept.map_or_else(BTreeMap::new, |upstream| upstream.models);
-    let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, models, ..raw::Upstream::default() }, listen, &key)?;
+    let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, ..kept }, listen, &key)?;
     config.serve = before.and_then(|before| before.serve);
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
@@ -110,6 +109,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         solver: None,
         frameworks: Vec::new(),
         admission: Default::default(),
+        content: None,
     };
     let factory = raw::Factory {
         terms: "terms.cedar".into(),

@@ -1,0 +1,298 @@
+//! `/v1/responses`: answers as items and events, kept for later where that is wanted.
+//!
+//! A request becomes a chat request and is asked like one; what differs is how the answer is written and that it may be kept,
+//! followed and continued. What is kept lies sealed in the content store, and a project finds only its own. An answer is sent
+//! before the store has it, and is found from that moment on.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode};
+use polder_core::ids::{DecisionId, NodeId, ProjectId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Events, ask};
+use super::body::{Parameters, read_object};
+use super::{ApiError, Gateway, labels, proof_headers, sse};
+use crate::clock::now_ms;
+use crate::content::Kind;
+
+mod background;
+mod items;
+mod live;
+mod record;
+mod request;
+mod writing;
+
+pub use live::Live;
+use record::{Record, of_content, unknown};
+use request::{Asked, in_own_words};
+use writing::Writing;
+
+/// What the store must have room for before a response that it is to keep is begun, beside the request.
+const ROOM_BYTES: u64 = 256 << 10;
+
+/// `POST /v1/responses`
+pub async fn create(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let caller = gateway.caller(&headers)?;
+    let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    let mut metadata = parameters.object("metadata")?;
+    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
+    let asked = Asked::of(parameters, metadata)?;
+    let before = match &asked.previous {
+        Some(previous) => record::before(&gateway, &caller.project, previous).await?,
+        None => Vec::new(),
+    };
+    let request = asked.chat_request(&before)?;
+    if asked.store {
+        room(&gateway)?;
+    }
+    if asked.background {
+        return background::start(gateway, caller, labels, asked, request).await;
+    }
+    let answer = ask(&gateway, &caller, labels, request).await.map_err(in_own_words)?;
+    let (_, digits) = answer.decision.as_str().rsplit_once('-').unwrap_or_default();
+    let mut writing = Writing::new(&format!("resp_{digits}"), now_ms() / 1000, asked.echo);
+    writing.set("polder", proof(&answer.decision, &answer.factory));
+    let headers = proof_headers(&answer.decision, Some(&answer.factory));
+    let keeping = Keeping { gateway, project: caller.project, input: asked.input, store: asked.store };
+    match asked.stream {
+        true => Ok(streamed(headers, answer.events, writing, keeping)),
+        false => plain(headers, answer, writing, keeping).await,
+    }
+}
+
+/// Whether there is room for another response to be kept.
+fn room(gateway: &Gateway) -> Result<(), ApiError> {
+    let bytes_max = gateway.content.limits().bytes_max;
+    match gateway.content.used_bytes().saturating_add(ROOM_BYTES) <= bytes_max {
+        true => Ok(()),
+        false => Err(of_content(&crate::content::ContentError::Full { bytes_max })),
+    }
+}
+
+/// What leads from a response to its proof, also when it is read again.
+fn proof(decision: &DecisionId, factory: &NodeId) -> Value {
+    json!({"decision": decision, "factory": factory, "receipt": format!("/api/v1/receipts/{decision}")})
+}
+
+/// What a finished response needs to be kept.
+struct Keeping {
+    gateway: Gateway,
+    project: ProjectId,
+    input: Vec<Value>,
+    store: bool,
+}
+
+impl Keeping {
+    /// Keeps a response. It is found at once; the disk has it a moment later.
+    fn keep(self, response: Value) {
+        let Self { gateway, project, input, store } = self;
+        if !store {
+            return;
+        }
+        let record = Record { response, input, events: Vec::new() };
+        gateway.live.enter(&project, record.clone(), true, false);
+        tokio::spawn(async move {
+            if let Err(error) = record.keep(&gateway.content, &project, false).await {
+                tracing::error!(%error, "a response could not be kept");
+            }
+            gateway.live.leave(&project, record.id());
+        });
+    }
+}
+
+async fn plain(
+    headers: HeaderMap,
+    answer: Answer,
+    mut writing: Writing,
+    keeping: Keeping,
+) -> Result<Response, ApiError> {
+    let mut events = answer.events;
+    while let Some(event) = events.next().await {
+        let event = event.map_err(|error| in_own_words(ApiError::of_engine(&error)))?;
+        drop(writing.take(event));
+    }
+    if !writing.ended() {
+        return Err(ApiError::internal("an answer ended without its usage"));
+    }
+    keeping.keep(writing.object());
+    Ok((headers, axum::Json(writing.object())).into_response())
+}
+
+fn streamed(headers: HeaderMap, events: Events, mut writing: Writing, keeping: Keeping) -> Response {
+    let begun = vec![writing.whole("response.created", None), writing.whole("response.in_progress", None)];
+    let rest = futures_util::stream::unfold(Some((events, writing, keeping)), |state| async move {
+        let (mut events, mut writing, keeping) = state?;
+        let said = match events.next().await? {
+            Ok(event) => writing.take(event),
+            Err(error) => writing.failed(&in_own_words(ApiError::of_engine(&error))),
+        };
+        if writing.ended() {
+            keeping.keep(writing.object());
+            return Some((said, None));
+        }
+        Some((said, Some((events, writing, keeping))))
+    });
+    let pieces = futures_util::stream::iter([begun]).chain(rest);
+    let pieces = pieces.filter(|said| std::future::ready(!said.is_empty()));
+    (sse::head(headers), Body::from_stream(pieces.map(|said| Ok::<_, Infallible>(sse::typed(&said))))).into_response()
+}
+
+/// A project's response, at rest or not.
+async fn find(gateway: &Gateway, project: &ProjectId, id: &str) -> Result<Option<Record>, ApiError> {
+    match gateway.live.find(project, id) {
+        Some(under) => Ok(Some(under.record())),
+        None => Record::find(&gateway.content, project, id).await,
+    }
+}
+
+/// A response as it is read again.
+fn answered(record: &Record) -> Response {
+    let decision = record.response.pointer("/polder/decision").and_then(Value::as_str);
+    let headers = decision.and_then(|id| DecisionId::parse(id).ok()).map(|id| {
+        let factory = record.response.pointer("/polder/factory").and_then(Value::as_str);
+        proof_headers(&id, factory.and_then(|id| NodeId::parse(id).ok()).as_ref())
+    });
+    (headers.unwrap_or_default(), axum::Json(&record.response)).into_response()
+}
+
+fn id_of(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    let odd = |_| ApiError::parameter("response_id", "invalid_value", "the response's id is not UTF-8");
+    path.map(|Path(id)| id).map_err(odd)
+}
+
+fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    let odd = |_| ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", "the query's parameters are not understood");
+    query.map(|Query(query)| query).map_err(odd)
+}
+
+/// How a response is to be read again.
+#[derive(Debug, Deserialize)]
+pub struct Retrieval {
+    #[serde(default)]
+    stream: bool,
+    starting_after: Option<usize>,
+}
+
+/// `GET /v1/responses/{id}`
+pub async fn retrieve(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Retrieval>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let caller = gateway.caller(&headers)?;
+    let (id, query) = (id_of(path)?, query_of(query)?);
+    let from = query.starting_after.map_or(0, |after| after.saturating_add(1));
+    let not_followed = || {
+        let message = "`stream` needs a response that was made with `background` and `stream`";
+        ApiError::parameter("stream", "invalid_value", message)
+    };
+    if let Some(under) = gateway.live.find(&caller.project, &id) {
+        return match (query.stream, under.followed()) {
+            (false, _) => Ok(answered(&under.record())),
+            (true, true) => Ok(background::follow(under, from)),
+            (true, false) => Err(not_followed()),
+        };
+    }
+    let record = Record::find(&gateway.content, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?;
+    if !query.stream {
+        return Ok(answered(&record));
+    }
+    if record.events.is_empty() {
+        return Err(not_followed());
+    }
+    let events = record.events.get(from..).unwrap_or_default();
+    Ok((sse::head(HeaderMap::new()), sse::typed(events)).into_response())
+}
+
+/// `POST /v1/responses/{id}/cancel`
+pub async fn cancel(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let caller = gateway.caller(&headers)?;
+    let id = id_of(path)?;
+    let record = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?;
+    if record.response.get("background") != Some(&json!(true)) {
+        let message = "only a response that was made with `background` can be cancelled";
+        return Err(ApiError::parameter("response_id", "invalid_value", message));
+    }
+    match gateway.live.find(&caller.project, &id) {
+        Some(under) => {
+            under.cancel();
+            Ok(answered(&under.wait_for_rest().await))
+        }
+        None => Ok(answered(&record)),
+    }
+}
+
+/// `DELETE /v1/responses/{id}`
+pub async fn delete(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let caller = gateway.caller(&headers)?;
+    let id = id_of(path)?;
+    if let Some(under) = gateway.live.find(&caller.project, &id) {
+        under.cancel();
+        under.wait_for_rest().await;
+    }
+    let deleted = gateway.content.delete(&caller.project, Kind::Response, &id, now_ms()).await;
+    match deleted.map_err(|error| of_content(&error))? {
+        true => Ok(axum::Json(json!({"id": id, "object": "response", "deleted": true})).into_response()),
+        false => Err(unknown(&id)),
+    }
+}
+
+/// Which items are listed.
+#[derive(Debug, Deserialize)]
+pub struct Listing {
+    after: Option<String>,
+    limit: Option<usize>,
+    order: Option<String>,
+}
+
+/// `GET /v1/responses/{id}/input_items`
+pub async fn input_items(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Listing>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let caller = gateway.caller(&headers)?;
+    let (id, query) = (id_of(path)?, query_of(query)?);
+    let Some(limit) = Some(query.limit.unwrap_or(20)).filter(|limit| (1..=100).contains(limit)) else {
+        return Err(ApiError::parameter("limit", "invalid_value", "`limit` must be between 1 and 100"));
+    };
+    let mut items = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?.input;
+    match query.order.as_deref() {
+        None | Some("desc") => items.reverse(),
+        Some("asc") => {}
+        Some(_) => return Err(ApiError::parameter("order", "invalid_value", "`order` must be asc or desc")),
+    }
+    let id_is = |item: &Value, id: &str| item.get("id").and_then(Value::as_str) == Some(id);
+    let skipped = match &query.after {
+        Some(after) => items.iter().position(|item| id_is(item, after)).map_or(items.len(), |place| place + 1),
+        None => 0,
+    };
+    let rest = items.get(skipped..).unwrap_or_default();
+    let page = rest.get(..limit).unwrap_or(rest);
+    let id_at = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or_default();
+    let body = json!({
+        "object": "list", "data": page, "first_id": id_at(page.first()), "last_id": id_at(page.last()),
+        "has_more": rest.len() > page.len(),
+    });
+    Ok(axum::Json(body).into_response())
+}
+
+#[cfg(test)]
+mod tests;
