@@ -29,8 +29,9 @@ pub enum CanonicalError {
 
 /// The canonical bytes of a value.
 pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CanonicalError> {
-    let mut out = Vec::with_capacity(1024);
-    value.serialize(write::Writer { out: &mut out })?;
+    let text = serde_json::to_vec(value).map_err(|e| CanonicalError::Json(e.to_string()))?;
+    let mut out = Vec::with_capacity(text.len());
+    write::Reader::new(&text).value(&mut out)?;
     Ok(out)
 }
 

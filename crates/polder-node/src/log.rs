@@ -44,7 +44,7 @@ pub enum LogError {
 
 /// One thing to write.
 enum Entry {
-    Leaf(Leaf, oneshot::Sender<u64>),
+    Leaf(Box<Leaf>, oneshot::Sender<u64>),
     Half(ForeignHalf),
 }
 
@@ -247,7 +247,7 @@ fn entry_of(
     let (decision, at_ms) = (key.to_owned(), now_ms());
     let (done, pending) = oneshot::channel();
     let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
-    Ok((Entry::Leaf(leaf, done), Pending(pending)))
+    Ok((Entry::Leaf(Box::new(leaf), done), Pending(pending)))
 }
 
 /// The one that writes.
@@ -276,7 +276,7 @@ impl Writer {
         for entry in batch {
             match entry {
                 Entry::Leaf(leaf, done) => {
-                    leaves.push(leaf);
+                    leaves.push(*leaf);
                     waiting.push(done);
                 }
                 Entry::Half(half) => halves.push(half),

@@ -39,6 +39,8 @@ fn in_front(folder: &Path, engine: &Painter) -> (Running, Endpoint) {
     let mut text = std::fs::read_to_string(&file).unwrap();
     text.push_str("\n[factory.upstream.models.painter]\noffers = [\"image\"]\n");
     text.push_str("\n[factory.upstream.models.ranker]\noffers = [\"rerank\"]\n");
+    // Where models are listed, only those are offered.
+    text.push_str("\n[factory.upstream.models.talker]\n");
     std::fs::write(&file, text).unwrap();
     // What the owner wrote of the models stays when the node starts again.
     let running = Running::start(folder, &arguments);

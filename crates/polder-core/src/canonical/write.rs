@@ -1,408 +1,168 @@
-//! Writes a value as canonical JSON in one pass, without a tree in between.
+//! Puts compact JSON into canonical form: the fields of every object in order, and nothing that has no such form.
 //!
-//! The fields of an object are written as they come and put in order at its end, where they are not in order already. A tree of
-//! values would cost an allocation for every field of every statement. Reading is absent.
-
-use serde::ser::{self, Impossible, Serialize};
+//! It works on the text itself, so that no field costs an allocation of its own; a tree of values would. The text comes from
+//! `serde_json`, which leaves no white space and escapes strings exactly as RFC 8785 §3.2.2.2 does. Reading foreign JSON is
+//! absent.
 
 use super::CanonicalError;
 
-impl ser::Error for CanonicalError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self::Json(message.to_string())
-    }
+/// A text that is being put in order.
+pub(super) struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
 }
 
-type Written = Result<(), CanonicalError>;
-
-/// Appends values to a buffer.
-pub(super) struct Writer<'a> {
-    pub out: &'a mut Vec<u8>,
-}
-
-/// An array that is being written.
-pub(super) struct Items<'a> {
-    out: &'a mut Vec<u8>,
-    empty: bool,
-    /// Whether the array is the value of a variant's own object, which is closed with it.
-    wrapped: bool,
-}
-
-/// An object that is being written: each field with the comma before it, in the order in which they come.
-pub(super) struct Fields<'a> {
-    out: &'a mut Vec<u8>,
+/// A field of an object: its name with the quotes, and where it begins in what was written.
+struct Field<'a> {
+    name: &'a [u8],
     begin: usize,
-    /// Each field's name, and where it begins.
-    fields: Vec<(Name, usize)>,
-    wrapped: bool,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
-    Static(&'static str),
-    Owned(String),
-}
+impl Field<'_> {
+    /// The name without its quotes, still escaped.
+    fn inner(&self) -> &[u8] {
+        self.name.get(1..self.name.len().saturating_sub(1)).unwrap_or_default()
+    }
 
-impl Name {
-    fn text(&self) -> &str {
-        match self {
-            Self::Static(text) => text,
-            Self::Owned(text) => text,
+    fn is_plain(&self) -> bool {
+        !self.name.contains(&b'\\')
+    }
+
+    /// What fields are ordered by: an escape stands for another character than its first.
+    fn key(&self) -> Vec<u8> {
+        match self.is_plain() {
+            true => self.inner().to_vec(),
+            false => serde_json::from_slice::<String>(self.name).unwrap_or_default().into_bytes(),
         }
     }
 }
 
-/// `serde_json` escapes strings exactly as RFC 8785 §3.2.2.2 does: the two-letter forms, `\u00xx` in lower case,
-/// nothing else.
-fn text(out: &mut Vec<u8>, value: &str) -> Written {
-    serde_json::to_writer(out, value).map_err(|e| CanonicalError::Json(e.to_string()))
-}
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
 
-fn integer(out: &mut Vec<u8>, value: impl Serialize) -> Written {
-    serde_json::to_writer(out, &value).map_err(|e| CanonicalError::Json(e.to_string()))
-}
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
 
-impl<'a> Fields<'a> {
-    fn begin(out: &'a mut Vec<u8>, wrapped: bool) -> Self {
+    /// Writes the next value in canonical form.
+    pub(super) fn value(&mut self, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+        match self.peek() {
+            Some(b'{') => self.object(out),
+            Some(b'[') => self.array(out),
+            Some(b'"') => {
+                out.extend_from_slice(self.string());
+                Ok(())
+            }
+            _ => self.plain(out),
+        }
+    }
+
+    /// A string with its quotes.
+    fn string(&mut self) -> &'a [u8] {
+        let begin = self.at;
+        self.at += 1;
+        while let Some(byte) = self.peek() {
+            self.at += if byte == b'\\' { 2 } else { 1 };
+            if byte == b'"' {
+                break;
+            }
+        }
+        self.text.get(begin..self.at).unwrap_or_default()
+    }
+
+    /// `null`, `true`, `false` or an integer.
+    fn plain(&mut self, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|byte| b",]}".contains(byte)).unwrap_or(rest.len());
+        let word = rest.get(..length).unwrap_or_default();
+        self.at += length;
+        if word.first().is_some_and(|first| *first == b'-' || first.is_ascii_digit())
+            && word.iter().any(|byte| b".eE".contains(byte))
+        {
+            return Err(CanonicalError::Fraction(String::from_utf8_lossy(word).into_owned()));
+        }
+        out.extend_from_slice(word);
+        Ok(())
+    }
+
+    fn array(&mut self, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+        self.at += 1;
+        out.push(b'[');
+        loop {
+            match self.peek() {
+                Some(b']') | None => break,
+                Some(b',') => {
+                    self.at += 1;
+                    out.push(b',');
+                }
+                Some(_) => self.value(out)?,
+            }
+        }
+        self.at += 1;
+        out.push(b']');
+        Ok(())
+    }
+
+    /// The fields are written as they come, each with a comma before it, and put in order at the end where they are not.
+    fn object(&mut self, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+        self.at += 1;
         let begin = out.len();
-        Self { out, begin, fields: Vec::with_capacity(8), wrapped }
-    }
-
-    fn name(&mut self, name: Name) -> Written {
-        if !name.text().is_ascii() {
-            return Err(CanonicalError::Key(name.text().to_owned()));
-        }
-        self.fields.push((name, self.out.len()));
-        self.out.push(b',');
-        text(self.out, self.fields.last().map_or("", |(name, _)| name.text()))?;
-        self.out.push(b':');
-        Ok(())
-    }
-
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
-        self.name(Name::Static(name))?;
-        value.serialize(Writer { out: self.out })
-    }
-
-    fn close(mut self) -> Written {
-        let in_order = self.fields.windows(2).all(|pair| match pair {
-            [(one, _), (next, _)] => one.text() < next.text(),
-            _ => true,
-        });
-        if !in_order {
-            self.put_in_order()?;
-        }
-        match self.out.get_mut(self.begin) {
-            // The first field's comma becomes the brace.
-            Some(first) => *first = b'{',
-            None => self.out.push(b'{'),
-        }
-        self.out.push(b'}');
-        if self.wrapped {
-            self.out.push(b'}');
-        }
-        Ok(())
-    }
-
-    fn put_in_order(&mut self) -> Written {
-        let ends = self.fields.iter().skip(1).map(|(_, begin)| *begin).chain([self.out.len()]);
-        let mut ranges: Vec<(&Name, std::ops::Range<usize>)> =
-            self.fields.iter().zip(ends).map(|((name, begin), end)| (name, *begin..end)).collect();
-        ranges.sort_by(|one, other| one.0.text().cmp(other.0.text()));
-        let twice = ranges.windows(2).find(|pair| matches!(pair, [one, next] if one.0.text() == next.0.text()));
-        if let Some([(name, _), ..]) = twice {
-            return Err(CanonicalError::Json(format!("the field `{}` stands there twice", name.text())));
-        }
-        let mut sorted = Vec::with_capacity(self.out.len().saturating_sub(self.begin));
-        ranges
-            .into_iter()
-            .filter_map(|(_, range)| self.out.get(range))
-            .for_each(|piece| sorted.extend_from_slice(piece));
-        self.out.truncate(self.begin);
-        self.out.extend_from_slice(&sorted);
-        Ok(())
-    }
-}
-
-impl Items<'_> {
-    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
-        if !std::mem::take(&mut self.empty) {
-            self.out.push(b',');
-        }
-        value.serialize(Writer { out: self.out })
-    }
-
-    fn close(self) -> Written {
-        self.out.extend_from_slice(if self.wrapped { b"]}" } else { b"]" });
-        Ok(())
-    }
-}
-
-macro_rules! integers {
-    ($($name:ident $kind:ty),*) => {$(
-        fn $name(self, value: $kind) -> Written {
-            integer(self.out, value)
-        }
-    )*};
-}
-
-impl<'a> ser::Serializer for Writer<'a> {
-    type Ok = ();
-    type Error = CanonicalError;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
-    type SerializeMap = Fields<'a>;
-    type SerializeStruct = Fields<'a>;
-    type SerializeStructVariant = Fields<'a>;
-
-    integers! {
-        serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64,
-        serialize_u8 u8, serialize_u16 u16, serialize_u32 u32, serialize_u64 u64
-    }
-
-    fn serialize_bool(self, value: bool) -> Written {
-        self.out.extend_from_slice(if value { b"true" } else { b"false" });
-        Ok(())
-    }
-
-    fn serialize_f32(self, value: f32) -> Written {
-        Err(CanonicalError::Fraction(value.to_string()))
-    }
-
-    fn serialize_f64(self, value: f64) -> Written {
-        Err(CanonicalError::Fraction(value.to_string()))
-    }
-
-    fn serialize_char(self, value: char) -> Written {
-        text(self.out, value.encode_utf8(&mut [0; 4]))
-    }
-
-    fn serialize_str(self, value: &str) -> Written {
-        text(self.out, value)
-    }
-
-    fn serialize_bytes(self, value: &[u8]) -> Written {
-        value.serialize(self)
-    }
-
-    fn serialize_none(self) -> Written {
-        self.serialize_unit()
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
-        value.serialize(self)
-    }
-
-    fn serialize_unit(self) -> Written {
-        self.out.extend_from_slice(b"null");
-        Ok(())
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Written {
-        self.serialize_unit()
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Written {
-        text(self.out, variant)
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Written {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-        value: &T,
-    ) -> Written {
-        let mut fields = Fields::begin(self.out, false);
-        fields.field(variant, value)?;
-        fields.close()
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, CanonicalError> {
-        self.out.push(b'[');
-        Ok(Items { out: self.out, empty: true, wrapped: false })
-    }
-
-    fn serialize_tuple(self, count: usize) -> Result<Items<'a>, CanonicalError> {
-        self.serialize_seq(Some(count))
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, count: usize) -> Result<Items<'a>, CanonicalError> {
-        self.serialize_seq(Some(count))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-        _: usize,
-    ) -> Result<Items<'a>, CanonicalError> {
-        self.out.push(b'{');
-        text(self.out, variant)?;
-        self.out.extend_from_slice(b":[");
-        Ok(Items { out: self.out, empty: true, wrapped: true })
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Fields<'a>, CanonicalError> {
-        Ok(Fields::begin(self.out, false))
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields<'a>, CanonicalError> {
-        Ok(Fields::begin(self.out, false))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-        _: usize,
-    ) -> Result<Fields<'a>, CanonicalError> {
-        self.out.push(b'{');
-        text(self.out, variant)?;
-        self.out.push(b':');
-        Ok(Fields::begin(self.out, true))
-    }
-}
-
-macro_rules! items {
-    ($($kind:ident $method:ident),*) => {$(
-        impl ser::$kind for Items<'_> {
-            type Ok = ();
-            type Error = CanonicalError;
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
-                self.item(value)
-            }
-            fn end(self) -> Written {
-                self.close()
+        let mut fields: Vec<Field<'a>> = Vec::with_capacity(8);
+        loop {
+            match self.peek() {
+                Some(b'}') | None => break,
+                Some(b'"') => {
+                    let name = self.string();
+                    if !name.is_ascii() {
+                        return Err(CanonicalError::Key(String::from_utf8_lossy(name).trim_matches('"').to_owned()));
+                    }
+                    fields.push(Field { name, begin: out.len() });
+                    out.push(b',');
+                    out.extend_from_slice(name);
+                    out.push(b':');
+                    // The colon.
+                    self.at += 1;
+                    self.value(out)?;
+                }
+                Some(_) => self.at += 1,
             }
         }
-    )*};
-}
-
-items! {
-    SerializeSeq serialize_element, SerializeTuple serialize_element,
-    SerializeTupleStruct serialize_field, SerializeTupleVariant serialize_field
-}
-
-macro_rules! fields {
-    ($($kind:ident),*) => {$(
-        impl ser::$kind for Fields<'_> {
-            type Ok = ();
-            type Error = CanonicalError;
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
-                self.field(name, value)
-            }
-            fn end(self) -> Written {
-                self.close()
-            }
-        }
-    )*};
-}
-
-fields! { SerializeStruct, SerializeStructVariant }
-
-impl ser::SerializeMap for Fields<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Written {
-        let key = key.serialize(Key)?;
-        self.name(Name::Owned(key))
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
-        value.serialize(Writer { out: self.out })
-    }
-
-    fn end(self) -> Written {
-        self.close()
+        self.at += 1;
+        close(out, begin, &fields)
     }
 }
 
-/// A map's key as text: strings, and integers and unit variants as `serde_json` writes them.
-struct Key;
-
-fn no_key<T>() -> Result<T, CanonicalError> {
-    Err(CanonicalError::Json("a key must be a string".to_owned()))
+fn close(out: &mut Vec<u8>, begin: usize, fields: &[Field<'_>]) -> Result<(), CanonicalError> {
+    let in_order = fields.windows(2).all(|pair| match pair {
+        [one, next] => one.is_plain() && next.is_plain() && one.inner() < next.inner(),
+        _ => true,
+    });
+    if !in_order {
+        put_in_order(out, begin, fields)?;
+    }
+    match out.get_mut(begin) {
+        // The first field's comma becomes the brace.
+        Some(first) => *first = b'{',
+        None => out.push(b'{'),
+    }
+    out.push(b'}');
+    Ok(())
 }
 
-macro_rules! integer_keys {
-    ($($name:ident $kind:ty),*) => {$(
-        fn $name(self, value: $kind) -> Result<String, CanonicalError> {
-            Ok(value.to_string())
-        }
-    )*};
-}
-
-macro_rules! no_keys {
-    ($($name:ident ($($kind:ty),*) $out:ty),* $(,)?) => {$(
-        fn $name(self, $(_: $kind),*) -> Result<$out, CanonicalError> {
-            no_key()
-        }
-    )*};
-}
-
-impl ser::Serializer for Key {
-    type Ok = String;
-    type Error = CanonicalError;
-    type SerializeSeq = Impossible<String, CanonicalError>;
-    type SerializeTuple = Impossible<String, CanonicalError>;
-    type SerializeTupleStruct = Impossible<String, CanonicalError>;
-    type SerializeTupleVariant = Impossible<String, CanonicalError>;
-    type SerializeMap = Impossible<String, CanonicalError>;
-    type SerializeStruct = Impossible<String, CanonicalError>;
-    type SerializeStructVariant = Impossible<String, CanonicalError>;
-
-    integer_keys! {
-        serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64,
-        serialize_u8 u8, serialize_u16 u16, serialize_u32 u32, serialize_u64 u64, serialize_char char
+fn put_in_order(out: &mut Vec<u8>, begin: usize, fields: &[Field<'_>]) -> Result<(), CanonicalError> {
+    let ends = fields.iter().skip(1).map(|field| field.begin).chain([out.len()]);
+    let mut pieces: Vec<(Vec<u8>, std::ops::Range<usize>)> =
+        fields.iter().zip(ends).map(|(field, end)| (field.key(), field.begin..end)).collect();
+    pieces.sort_by(|one, other| one.0.cmp(&other.0));
+    if let Some([(name, _), _]) = pieces.windows(2).find(|pair| matches!(pair, [one, next] if one.0 == next.0)) {
+        let name = String::from_utf8_lossy(name);
+        return Err(CanonicalError::Json(format!("the field `{name}` stands there twice")));
     }
-
-    fn serialize_str(self, value: &str) -> Result<String, CanonicalError> {
-        Ok(value.to_owned())
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<String, CanonicalError> {
-        Ok(variant.to_owned())
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<String, CanonicalError> {
-        value.serialize(self)
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<String, CanonicalError> {
-        no_key()
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<String, CanonicalError> {
-        no_key()
-    }
-
-    no_keys! {
-        serialize_bool(bool) String, serialize_f32(f32) String, serialize_f64(f64) String, serialize_bytes(&[u8]) String,
-        serialize_none() String, serialize_unit() String, serialize_unit_struct(&'static str) String,
-        serialize_seq(Option<usize>) Self::SerializeSeq, serialize_tuple(usize) Self::SerializeTuple,
-        serialize_tuple_struct(&'static str, usize) Self::SerializeTupleStruct,
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) Self::SerializeTupleVariant,
-        serialize_map(Option<usize>) Self::SerializeMap, serialize_struct(&'static str, usize) Self::SerializeStruct,
-        serialize_struct_variant(&'static str, u32, &'static str, usize) Self::SerializeStructVariant,
-    }
+    let mut sorted = Vec::with_capacity(out.len().saturating_sub(begin));
+    pieces.into_iter().filter_map(|(_, range)| out.get(range)).for_each(|piece| sorted.extend_from_slice(piece));
+    out.truncate(begin);
+    out.extend_from_slice(&sorted);
+    Ok(())
 }

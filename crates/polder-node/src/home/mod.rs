@@ -186,13 +186,11 @@ impl Home {
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
         let mut work = Some(Sealed::new(work).map_err(|e| HomeError::Internal(e.to_string()))?);
         let salt: [u8; 32] = random()?;
+        let body = work.as_ref().map(|work| body_digest(&salt, work.bytes())).unwrap_or_default();
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
         // Each round excludes a factory, so the rounds end; after the last attempt all are.
-        for round in 0..=self.peers.len() {
-            let last = round == self.peers.len();
-            // The work is copied only where another round may need it.
-            let Some(sealed) = (if last || self.peers.len() == 1 { work.take() } else { work.clone() }) else { break };
-            let decided = self.decide(&request, &salt, &sealed, tokens_max, &excluded, &course)?;
+        for _ in 0..=self.peers.len() {
+            let decided = self.decide(&request, body, tokens_max, &excluded, &course)?;
             let id = decided.id;
             let pending = self.log.append_decision(id.as_str(), decided.bytes).await?;
             let ticket = match decided.next {
@@ -204,7 +202,10 @@ impl Home {
                 }
             };
             let factory = ticket.ticket.factory.clone();
-            match self.guarded(ticket, salt, sealed, &course).await {
+            // The work is copied only where another factory may need it.
+            let alone = excluded.len().saturating_add(1) >= self.peers.len();
+            let Some(sealed) = (if alone { work.take() } else { work.clone() }) else { break };
+            match self.guarded(*ticket, salt, sealed, &course).await {
                 Ok((first, rest)) => return Ok(Placed { decision: id, factory, first, rest }),
                 Err(Attempt::Request(error)) => return Err(HomeError::Request { decision: id, error }),
                 Err(Attempt::Excluded(causes)) => drop(excluded.insert(factory.clone(), causes)),
@@ -217,15 +218,13 @@ impl Home {
     fn decide(
         &self,
         request: &Request,
-        salt: &[u8; 32],
-        work: &Sealed,
+        body: Digest,
         tokens_max: u32,
         excluded: &BTreeMap<NodeId, Vec<Cause>>,
         course: &retries::Course,
     ) -> Result<Decided, HomeError> {
         let snapshot = self.view.snapshot(now_ms());
         let id = DecisionId::at(snapshot.at_ms, random()?);
-        let body = body_digest(salt, work.bytes());
         // Where the owner weighs affinity, each conversation is decided by itself.
         let alike = excluded.is_empty() && course.near.is_none();
         let known = if alike { self.forms.get(&snapshot, request) } else { None };
@@ -260,7 +259,7 @@ impl Home {
         };
         let digest = ticket.digest()?;
         let bytes = known.form.fill(snapshot.at_ms, &body, &id, &digest);
-        Ok(Decided { id, bytes, next: Next::Run(Digested { ticket, digest }) })
+        Ok(Decided { id, bytes, next: Next::Run(Box::new(Digested { ticket, digest })) })
     }
 
     async fn attempt(&self, ticket: Digested, salt: [u8; 32], work: Sealed) -> Result<(Frame, FrameStream), Attempt> {
@@ -344,7 +343,7 @@ struct Decided {
 }
 
 enum Next {
-    Run(Digested),
+    Run(Box<Digested>),
     Refuse(Box<DecisionStatement>),
 }
 

@@ -46,6 +46,9 @@ fn key(kind: &str, id: &str) -> Option<[u8; KEY_BYTES]> {
 mod v1 {
     use super::{BATCH_BYTES_MAX, Leaf, StoreError};
 
+    /// A salt, and the statement that it belongs to.
+    pub type Salted = ([u8; 32], Vec<u8>);
+
     pub fn pack(leaves: &[Leaf]) -> Vec<u8> {
         let size = leaves.iter().map(|leaf| leaf.statement.len() + 36).sum();
         let mut plain = Vec::with_capacity(size);
@@ -58,13 +61,16 @@ mod v1 {
     }
 
     /// Salt and statement of the leaves of a batch, in order.
-    pub fn unpack(packed: &[u8]) -> Result<Vec<([u8; 32], Vec<u8>)>, StoreError> {
+    pub fn unpack(packed: &[u8]) -> Result<Vec<Salted>, StoreError> {
         let broken = || StoreError(sqlx::Error::Decode("a batch of leaves cannot be read".into()));
         let (size, rest) = lz4_flex::block::uncompressed_size(packed).map_err(|_| broken())?;
         if size > BATCH_BYTES_MAX {
             return Err(broken());
         }
         let plain = lz4_flex::block::decompress(rest, size).map_err(|_| broken())?;
+        if plain.len() != size {
+            return Err(broken());
+        }
         let (mut leaves, mut rest) = (Vec::new(), plain.as_slice());
         while !rest.is_empty() {
             let (salt, more) = rest.split_first_chunk::<32>().ok_or_else(broken)?;

@@ -115,9 +115,12 @@ impl LimitOptions {
     }
 }
 
+/// How an answer is shown.
+type Show = fn(&Value) -> Result<(), Failure>;
+
 /// Runs the task.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let (told, show): (Value, fn(&Value) -> Result<(), Failure>) = match arguments.task {
+    let (told, show): (Value, Show) = match arguments.task {
         Task::Show { at } => (at.home()?.get("/api/v1/budgets").await?.ok()?, show),
         Task::Set { account, limits, at } => {
             let body = json!({"account": account, "limits": limits.limits()?});

@@ -9,7 +9,7 @@ use polder_node::node::Node;
 use polder_node::shutdown;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Output;
 use crate::failure::{Exit, Failure};
@@ -72,7 +72,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     let node = Node::open(config).await.map_err(|e| Failure::new(e.to_string()))?;
     let (stop, signal) = shutdown::channel();
     let watched = std::sync::Arc::clone(&node);
-    tokio::spawn(async move { obey(watched, stop, arguments.tether).await });
+    // Heard from here on: whoever is told that the node is ready may stop it at once.
+    let signals = Signals::hear()?;
+    tokio::spawn(async move { obey(watched, stop, signals, arguments.tether).await });
     let served = node.serve(signal, || announce(&endpoint, key.as_deref(), output));
     served.await.map_err(|e| Failure::new(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
@@ -91,12 +93,27 @@ fn announce(endpoint: &str, key: Option<&str>, output: Output) {
     }
 }
 
+/// The signals that a node obeys.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn hear() -> Result<Self, Failure> {
+        let failed = |e: std::io::Error| Failure::new(format!("signals cannot be heard: {e}"));
+        Ok(Self {
+            hangup: signal(SignalKind::hangup()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+}
+
 /// Waits for the word to stop, and reads policies again on SIGHUP.
-async fn obey(node: std::sync::Arc<Node>, stop: shutdown::Stop, tether: bool) {
-    let (Ok(mut hangup), Ok(mut terminate)) = (signal(SignalKind::hangup()), signal(SignalKind::terminate())) else {
-        tracing::error!("signals cannot be heard; the node stops");
-        return stop.now();
-    };
+async fn obey(node: std::sync::Arc<Node>, stop: shutdown::Stop, signals: Signals, tether: bool) {
+    let Signals { mut hangup, mut terminate, mut interrupt } = signals;
     loop {
         tokio::select! {
             _ = hangup.recv() => match node.reload().await {
@@ -104,7 +121,7 @@ async fn obey(node: std::sync::Arc<Node>, stop: shutdown::Stop, tether: bool) {
                 Err(problems) => problems.iter().for_each(|problem| tracing::error!(problem, "a policy file was refused")),
             },
             _ = terminate.recv() => return stop.now(),
-            _ = tokio::signal::ctrl_c() => return stop.now(),
+            _ = interrupt.recv() => return stop.now(),
             () = end_of_input(), if tether => return stop.now(),
         }
     }

@@ -251,7 +251,9 @@ impl Joined {
         }
         let whole = {
             let answer = self.0.answer();
-            (answer.ended && answer.pieces.len() <= 1).then(|| answer.pieces.first().cloned().unwrap_or_default())
+            // What was handed over has ended for those who might join, and goes on for its reader.
+            let kept = answer.ended && !answer.gone && answer.pieces.len() <= 1;
+            kept.then(|| answer.pieces.first().cloned().unwrap_or_default())
         };
         let body = match whole {
             Some(whole) => {
