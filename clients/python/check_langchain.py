@@ -85,7 +85,7 @@ def tools(model):
         """The weather in a city"""
         return city
 
-    bound = ChatOpenAI(model=model, temperature=0, max_tokens=128).bind_tools([weather], tool_choice="required")
+    bound = ChatOpenAI(model=model, temperature=0, max_tokens=128).bind_tools([weather], tool_choice="required", strict=True)
     answer = bound.invoke(ASK)
     ok("tools.required", answer.tool_calls[0]["name"] == "weather" and "city" in answer.tool_calls[0]["args"], answer)
 

@@ -53,6 +53,8 @@ pub struct Upstream {
 #[derive(Default)]
 struct Served {
     models: Vec<ModelInfo>,
+    /// Whether it must be asked for a stream even where a whole answer is wanted.
+    streams_only: bool,
     failure: Option<EngineError>,
 }
 
@@ -90,12 +92,14 @@ impl Upstream {
         let seen = timeout(LOOK_TIMEOUT, self.list_models()).await.unwrap_or_else(|_| Err(failed("no answer in time")));
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         match seen {
-            Ok(models) => *served = Served { models, failure: None },
+            Ok((models, streams_only)) => *served = Served { models, streams_only, failure: None },
             Err(error) => served.failure = Some(error),
         }
     }
 
-    async fn list_models(&self) -> Result<Vec<ModelInfo>, EngineError> {
+    /// What it serves, and whether it must always be asked for a stream: llama.cpp goes on with a whole answer when its client has
+    /// left, and counts one of several choices.
+    async fn list_models(&self) -> Result<(Vec<ModelInfo>, bool), EngineError> {
         #[derive(Deserialize)]
         struct List {
             data: Vec<Model>,
@@ -106,6 +110,8 @@ impl Upstream {
             /// vLLM's word for its longest context.
             #[serde(default)]
             max_model_len: Option<u32>,
+            #[serde(default)]
+            owned_by: Option<String>,
             /// llama.cpp's words.
             #[serde(default)]
             meta: Option<Meta>,
@@ -130,7 +136,8 @@ impl Upstream {
             image: false,
             id: model.id,
         };
-        Ok(list.data.into_iter().map(info).collect())
+        let streams_only = list.data.iter().any(|model| model.owned_by.as_deref() == Some("llamacpp"));
+        Ok((list.data.into_iter().map(info).collect(), streams_only))
     }
 
     async fn send(
@@ -242,6 +249,7 @@ impl Engine for Upstream {
     fn chat(&self, mut request: ChatRequest) -> EngineFuture<'_, EventStream> {
         Box::pin(async move {
             let raw = request.is_raw();
+            request.stream |= self.served.read().unwrap_or_else(PoisonError::into_inner).streams_only;
             if request.stream {
                 request.rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
             }

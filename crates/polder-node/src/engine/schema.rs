@@ -70,6 +70,15 @@ impl<'a> Check<'a> {
         for (key, value) in object {
             copy.insert(key.clone(), self.keyword(key, value, &format!("{at}.{key}"))?);
         }
+        // Where nothing is said of further properties there are none: what fits then fits the schema, and a model does not
+        // invent names until its limit.
+        if let Some(properties) = copy.get("properties").and_then(Value::as_object) {
+            let named = |name: &Value| name.as_str().is_some_and(|name| properties.contains_key(name));
+            let all = copy.get("required").and_then(Value::as_array).is_none_or(|required| required.iter().all(named));
+            if all && !copy.contains_key("additionalProperties") {
+                copy.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+        }
         Ok(Value::Object(copy))
     }
 

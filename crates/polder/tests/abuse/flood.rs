@@ -87,7 +87,7 @@ async fn dribble(address: SocketAddr, process: u8, number: usize, open: &AtomicU
     loop {
         if let Ok(mut stream) = connect(address, process, number).await {
             let _counted = Counted::new(open);
-            let begun = if number % 2 == 0 { head.as_bytes() } else { body.as_bytes() };
+            let begun = if number.is_multiple_of(2) { head.as_bytes() } else { body.as_bytes() };
             let (mut sent, mut byte) = (stream.write_all(begun).await, [0]);
             while sent.is_ok() {
                 sent = tokio::select! {

@@ -38,7 +38,6 @@ fn the_engine_stops_when_its_asker_leaves() {
 }
 
 #[test]
-#[ignore = "a factory waits for an engine's head without looking whether anyone still wants it"]
 fn an_engine_that_has_said_nothing_at_all_stops_too() {
     let front = Front::start("");
     for (count, stream) in [(1, true), (2, false)] {
