@@ -214,13 +214,11 @@ pub fn federation(binary: &Path, folder: &Path, upstream: u16) -> Result<(Runnin
     }
     std::fs::write(config(FACTORY), factory.to_string()).map_err(|e| failed("the factory's configuration", &e))?;
     let tenants = record["tenants"].as_array().cloned().unwrap_or_default();
-    let tenant = tenants.iter().find(|tenant| tenant["id"] == TENANT || tenant["tenant"] == TENANT);
+    let tenant = tenants.iter().find(|tenant| tenant["tenant"] == TENANT);
     let tenant = tenant.ok_or_else(|| failed("demo.json", &"the tenant is not there"))?;
-    let text = tenant.to_string();
-    let key = text.split('"').find(|word| word.starts_with("sk-")).unwrap_or_default().to_owned();
-    let port = text.split("127.0.0.1:").nth(1).unwrap_or_default();
-    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-    let port = port.parse().map_err(|e| failed("the tenant's endpoint", &e))?;
+    let key = tenant["key"].as_str().unwrap_or_default().to_owned();
+    let port = tenant["endpoint"].as_str().unwrap_or_default().trim_end_matches("/v1").rsplit(':').next();
+    let port = port.unwrap_or_default().parse().map_err(|e| failed("the tenant's endpoint", &e))?;
     let factory = Running::node(binary, &config(FACTORY))?;
     let home = Running::node(binary, &config(HOME))?;
     Ok((home, factory, port, key))

