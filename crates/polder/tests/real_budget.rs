@@ -5,8 +5,8 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
-use std::sync::atomic::Ordering;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ struct World {
 impl World {
     fn start() -> Self {
         let (engine, folder) = (CountingEngine::start(), Folder::new());
-        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let listen = free_address();
         let arguments = ["up", "--upstream", &engine.url, "--listen", &listen, "--state", "front"];
         Running::start(folder.path(), &arguments).end();
         let config = folder.path().join("front/node.toml");
@@ -82,6 +82,15 @@ impl World {
     fn end(&mut self) {
         self.running.take().unwrap().end();
     }
+}
+
+/// A free address below the ports that connections leave from: these tests open thousands, and a node comes back to its own.
+fn free_address() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(61).wrapping_add(COUNT.fetch_add(97, Ordering::SeqCst));
+    let mut ports = (0..12_000).map(|step| 20_000 + begin.wrapping_add(step) % 12_000);
+    let free = ports.find(|port| TcpListener::bind(format!("127.0.0.1:{port}")).is_ok());
+    format!("127.0.0.1:{}", free.unwrap())
 }
 
 fn chat(words: &str, max_tokens: u64) -> Value {
