@@ -107,12 +107,15 @@ pub struct Log {
 }
 
 /// A leaf on its way: await it to know its place in the log.
-pub struct Pending(oneshot::Receiver<u64>);
+pub struct Pending {
+    place: oneshot::Receiver<u64>,
+    salt: [u8; 32],
+}
 
 impl Pending {
     /// Waits until a signed checkpoint covers the leaf; its index.
     pub async fn covered(self) -> Result<u64, LogError> {
-        self.0.await.map_err(|_| LogError::Stopped)
+        self.place.await.map_err(|_| LogError::Stopped)
     }
 }
 
@@ -133,8 +136,9 @@ impl Log {
 
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
     /// no checkpoint ever covered it.
-    pub async fn append(&self, decision: &str, statement: &Statement) -> Result<Pending, LogError> {
-        let (entry, pending) = entry(decision, statement, None, None)?;
+    /// What an execution used is counted with its leaf or not at all.
+    pub async fn append(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<Pending, LogError> {
+        let (entry, pending) = entry(decision, statement, None, used)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -142,13 +146,6 @@ impl Log {
     /// Hands a decision to the writer that is already in its canonical bytes.
     pub async fn append_decision(&self, decision: &str, bytes: Vec<u8>) -> Result<Pending, LogError> {
         let (entry, pending) = entry_of("decision", decision, bytes, None, None)?;
-        self.queue.push(entry).await;
-        Ok(pending)
-    }
-
-    /// The same, with the tokens that the execution used: counted with the leaf or not at all.
-    pub async fn append_used(&self, decision: &str, statement: &Statement, used: Used) -> Result<Pending, LogError> {
-        let (entry, pending) = entry(decision, statement, None, Some(used))?;
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -199,9 +196,19 @@ impl Log {
         Ok(self.store.leaf_at(place).await?.and_then(|leaf| self.prove(leaf)))
     }
 
+    /// The half of a statement that was just handed to the writer, once a checkpoint covers it: nothing is read back.
+    pub async fn half_of(&self, pending: Pending, statement: Statement) -> Result<Option<Half>, LogError> {
+        let salt = pending.salt;
+        let index = pending.covered().await?;
+        Ok(self.prove_at(index, salt, statement))
+    }
+
     fn prove(&self, leaf: StoredLeaf) -> Option<Half> {
-        let StoredLeaf { index, salt, statement } = leaf;
-        let statement = serde_json::from_slice(&statement).ok()?;
+        let statement = serde_json::from_slice(&leaf.statement).ok()?;
+        self.prove_at(leaf.index, leaf.salt, statement)
+    }
+
+    fn prove_at(&self, index: u64, salt: [u8; 32], statement: Statement) -> Option<Half> {
         let (path, checkpoint) = self.read(|state| {
             let path = state.tree.inclusion(index, state.tree.size())?;
             Some((path, state.note.clone()))
@@ -245,9 +252,9 @@ fn entry_of(
     let salt = random()?;
     let commitment = commitment(&salt, &bytes);
     let (decision, at_ms) = (key.to_owned(), now_ms());
-    let (done, pending) = oneshot::channel();
+    let (done, place) = oneshot::channel();
     let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
-    Ok((Entry::Leaf(Box::new(leaf), done), Pending(pending)))
+    Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt }))
 }
 
 /// The one that writes.

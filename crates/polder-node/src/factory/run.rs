@@ -44,7 +44,7 @@ enum Phase {
     Begin(Work),
     Steps(EventStream),
     Record,
-    Covered(Pending),
+    Covered(Pending, Statement),
     Over,
 }
 
@@ -98,7 +98,7 @@ impl Run {
                     }
                     Err(error) => self.unrecorded(&error),
                 },
-                Phase::Covered(pending) => return self.receipt(pending).await,
+                Phase::Covered(pending, statement) => return self.receipt(pending, statement).await,
                 Phase::Over => return None,
             }
         }
@@ -180,21 +180,18 @@ impl Run {
         let (log, decision) = (&self.factory.log, self.ticket.decision.as_str());
         if self.near {
             let used = self.used();
-            drop(log.append_used(decision, &statement, used.clone()).await?);
+            drop(log.append(decision, &statement, Some(used.clone())).await?);
             self.recorded = true;
             return Ok(Some(Frame::Recorded(used)));
         }
-        self.phase = Phase::Covered(log.append(decision, &statement).await?);
+        let pending = log.append(decision, &statement, None).await?;
+        self.phase = Phase::Covered(pending, statement);
         self.recorded = true;
         Ok(None)
     }
 
-    async fn receipt(&mut self, pending: Pending) -> Option<Frame> {
-        let half = async {
-            pending.covered().await?;
-            self.factory.log.half("execution", self.ticket.decision.as_str()).await
-        };
-        match half.await {
+    async fn receipt(&mut self, pending: Pending, statement: Statement) -> Option<Frame> {
+        match self.factory.log.half_of(pending, statement).await {
             Ok(half) => half.map(|half| Frame::Receipt(Box::new(half))),
             Err(error) => {
                 self.unrecorded(&error);

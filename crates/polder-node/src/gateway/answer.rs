@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _};
 use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
 use serde_json::{Map, Value};
@@ -95,13 +95,9 @@ fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, E
             Some(Ok(Frame::Event(event))) => {
                 // Nothing but the receipt comes after the usage: it is kept while the answer ends.
                 let last = matches!(event, Event::Usage(_));
-                if let Some((mut rest, home, decision, factory)) = source.take_if(|_| last) {
+                if let Some((rest, home, decision, factory)) = source.take_if(|_| last) {
                     home.ended(&factory, true);
-                    let mut keep = Box::pin(async move { home.keep_receipt(&decision, &mut rest).await });
-                    // A factory of this very node is through at once; another one's log may take a moment.
-                    if keep.as_mut().now_or_never().is_none() {
-                        tokio::spawn(keep);
-                    }
+                    home.keep_rest(decision, rest);
                 }
                 Some((Ok(event), (None, source)))
             }

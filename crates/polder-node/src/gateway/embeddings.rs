@@ -42,14 +42,12 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
     }
     let request = EmbedRequest { model: model.clone(), inputs, dimensions };
     let meter = gateway.meter_embed(&caller, &labels, &id, &request).await?;
-    let (mut placed, mut meter) = begin(&gateway, &caller, labels, Work::Embed(request), meter).await?;
+    let (placed, mut meter) = begin(&gateway, &caller, labels, Work::Embed(request), meter).await?;
     let Frame::Embeddings(embeddings) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than embeddings"));
     };
     meter.used_by_reading(embeddings.prompt_tokens);
-    let home = gateway.home;
-    let decision = placed.decision.clone();
-    tokio::spawn(async move { home.keep_receipt(&decision, &mut placed.rest).await });
+    gateway.home.keep_rest(placed.decision.clone(), placed.rest);
     let data: Vec<Value> = (0..)
         .zip(embeddings.vectors)
         .map(|(index, vector): (u32, _)| json!({"object": "embedding", "index": index, "embedding": encode(&vector, base64)}))

@@ -32,14 +32,12 @@ pub async fn generate(State(gateway): State<Gateway>, headers: HeaderMap, body: 
     gateway.must_offer(&request.model, "make pictures", |offer| offer.image)?;
     let id = ModelId::parse(&request.model).map_err(|_| ApiError::unknown_model(&request.model))?;
     let meter = gateway.meter_image(&caller, &labels, &id, &request).await?;
-    let (mut placed, mut meter) = begin(&gateway, &caller, labels, Work::Image(request), meter).await?;
+    let (placed, mut meter) = begin(&gateway, &caller, labels, Work::Image(request), meter).await?;
     let Frame::Images(images) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than pictures"));
     };
     meter.used(images.usage.prompt_tokens, images.usage.completion_tokens);
-    let home = gateway.home;
-    let decision = placed.decision.clone();
-    tokio::spawn(async move { home.keep_receipt(&decision, &mut placed.rest).await });
+    gateway.home.keep_rest(placed.decision.clone(), placed.rest);
     let one = |image: Image| match image.revised_prompt {
         Some(prompt) => json!({"b64_json": image.base64, "revised_prompt": prompt}),
         None => json!({"b64_json": image.base64}),

@@ -39,14 +39,12 @@ pub async fn rank(State(gateway): State<Gateway>, headers: HeaderMap, body: Body
     let id = ModelId::parse(&model).map_err(|_| ApiError::unknown_model(&model))?;
     let texts = request.documents.iter().chain([&request.query]).map(String::len);
     let meter = gateway.meter_texts(&caller, &labels, &id, texts).await?;
-    let (mut placed, mut meter) = begin(&gateway, &caller, labels, Work::Rerank(request), meter).await?;
+    let (placed, mut meter) = begin(&gateway, &caller, labels, Work::Rerank(request), meter).await?;
     let Frame::Ranking(ranking) = placed.first else {
         return Err(ApiError::internal("a factory answered something else than a ranking"));
     };
     meter.used_by_reading(ranking.prompt_tokens);
-    let home = gateway.home;
-    let decision = placed.decision.clone();
-    tokio::spawn(async move { home.keep_receipt(&decision, &mut placed.rest).await });
+    gateway.home.keep_rest(placed.decision.clone(), placed.rest);
     Ok(answer(&placed.decision, &placed.factory, &model, &ranking, documents.as_deref()))
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ed25519_dalek::SigningKey;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use polder_core::canonical::Digest;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::Signed;
@@ -184,9 +184,10 @@ impl Home {
         let course = self.set_out(&work);
         let request =
             Request { action, tenant: self.tenant.clone(), project: project.clone(), model: Some(model), labels };
-        let mut work = Some(Sealed::new(work).map_err(|e| HomeError::Internal(e.to_string()))?);
+        let work = Sealed::new(work).map_err(|e| HomeError::Internal(e.to_string()))?;
         let salt: [u8; 32] = random()?;
-        let body = work.as_ref().map(|work| body_digest(&salt, work.bytes())).unwrap_or_default();
+        let body = body_digest(&salt, work.bytes());
+        let mut work = Some(work);
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
         // Each round excludes a factory, so the rounds end; after the last attempt all are.
         for _ in 0..=self.peers.len() {
@@ -235,12 +236,14 @@ impl Home {
                 let chosen = decision.factory.clone();
                 let (node, request_) = (self.node.clone(), request.clone());
                 let statement = DecisionStatement::of(id.clone(), node, &snapshot, request_, body, decision);
-                let (Some(factory), Some(form)) = (chosen, DecisionForm::of(&statement)?) else {
+                // Only a placement has a form: a refusal is written as it is.
+                let Some(factory) = chosen else {
                     let statement = Statement::Decision(Box::new(statement));
                     let bytes = statement.to_bytes()?;
                     let Statement::Decision(statement) = statement else { return Err(HomeError::unformed()) };
                     return Ok(Decided { id, bytes, next: Next::Refuse(statement) });
                 };
+                let form = DecisionForm::of(&statement)?.ok_or_else(HomeError::unformed)?;
                 let known = Arc::new(Form { factory, form });
                 if alike {
                     self.forms.keep(&snapshot, request, &known);
@@ -317,6 +320,15 @@ impl Home {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The same for an answer whose client need not wait for it. A factory of this very node is through at once; another one's log
+    /// may take a moment, and a task waits for it.
+    pub fn keep_rest(self: Arc<Self>, decision: DecisionId, mut rest: FrameStream) {
+        let mut keep = Box::pin(async move { self.keep_receipt(&decision, &mut rest).await });
+        if keep.as_mut().now_or_never().is_none() {
+            tokio::spawn(keep);
         }
     }
 
