@@ -1,7 +1,7 @@
 //! The Merkle tree of RFC 9162 §2.1: roots, inclusion and consistency proofs, and their verification.
 //!
-//! The tree keeps every complete subtree's hash, 64 bytes a leaf. Storage is absent: whoever owns the leaves
-//! rebuilds the tree from them.
+//! Every root and proof is made of hashes of complete subtrees, so whoever has those can make it: the [`Tree`] here, which keeps
+//! all of them at 64 bytes a leaf, or the tiles of a log (`tiles.rs`). Storage is absent.
 
 use sha2::{Digest as _, Sha256};
 
@@ -55,77 +55,117 @@ impl Tree {
         }
     }
 
+    /// The hash of the complete subtree over leaves `index * 2^depth .. (index + 1) * 2^depth`.
+    pub fn node(&self, depth: u32, index: u64) -> Option<Digest> {
+        self.levels.get(usize::try_from(depth).ok()?)?.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// The hashes of the leaves, in order.
+    pub fn leaves(&self) -> &[Digest] {
+        self.levels.first().map_or(&[], Vec::as_slice)
+    }
+
     /// The root over all leaves.
     pub fn root(&self) -> Digest {
-        self.range(0, self.size()).unwrap_or_else(|| Digest(Sha256::digest([]).into()))
+        self.root_at(self.size()).unwrap_or_else(nothing)
     }
 
     /// The root over the first `size` leaves; `None` where there are fewer.
     pub fn root_at(&self, size: u64) -> Option<Digest> {
-        match size {
-            0 => Some(Digest(Sha256::digest([]).into())),
-            _ => self.range(0, size),
-        }
+        root(size, &mut |depth, index| self.node(depth, index).ok_or(())).ok()
     }
 
     /// The hashes that lead from leaf `index` to the root over the first `size` leaves, leaf's sibling first.
     pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Digest>> {
-        if index >= size || size > self.size() {
-            return None;
-        }
-        let (mut from, mut to, mut path) = (0, size, Vec::new());
-        while to - from > 1 {
-            let middle = from + split(to - from);
-            if index < middle {
-                path.push(self.range(middle, to)?);
-                to = middle;
-            } else {
-                path.push(self.range(from, middle)?);
-                from = middle;
-            }
-        }
-        path.reverse();
-        Some(path)
+        inclusion(index, size, &mut |depth, index| self.node(depth, index).ok_or(())).ok()?
     }
 
     /// The hashes that show the tree of `old` leaves to be a prefix of that of `new` leaves (RFC 9162 §2.1.4).
     pub fn consistency(&self, old: u64, new: u64) -> Option<Vec<Digest>> {
-        if old > new || new > self.size() {
+        if new > self.size() {
             return None;
         }
-        if old == 0 || old == new {
-            return Some(Vec::new());
-        }
-        let (mut from, mut to, mut whole, mut path) = (0, new, true, Vec::new());
-        while to != old {
-            let middle = from + split(to - from);
-            if old <= middle {
-                path.push(self.range(middle, to)?);
-                to = middle;
-            } else {
-                path.push(self.range(from, middle)?);
-                from = middle;
-                whole = false;
-            }
-        }
-        if !whole {
-            path.push(self.range(from, to)?);
-        }
-        path.reverse();
-        Some(path)
+        consistency(old, new, &mut |depth, index| self.node(depth, index).ok_or(())).ok()?
     }
+}
 
-    /// The hash over leaves `from .. to`, where `from` is a multiple of the largest power of two below the length.
-    fn range(&self, from: u64, to: u64) -> Option<Digest> {
-        let length = to.checked_sub(from).filter(|length| *length > 0)?;
-        if length.is_power_of_two() {
-            let depth = length.trailing_zeros() as usize;
-            let index = usize::try_from(from >> depth).ok()?;
-            return self.levels.get(depth)?.get(index).copied();
-        }
-        let middle = from + split(length);
-        Some(node_hash(&self.range(from, middle)?, &self.range(middle, to)?))
+/// The root over no leaves: SHA-256 of nothing.
+pub fn nothing() -> Digest {
+    Digest(Sha256::digest([]).into())
+}
+
+/// The root over the first `size` leaves. `node` gives the hash of the complete subtree at a depth and an index, as
+/// [`Tree::node`] does; what it cannot give is its error.
+pub fn root<E>(size: u64, node: &mut impl FnMut(u32, u64) -> Result<Digest, E>) -> Result<Digest, E> {
+    if size == 0 { Ok(nothing()) } else { range(0, size, node) }
+}
+
+/// The hashes that lead from leaf `index` to the root over the first `size` leaves, leaf's sibling first; `None` where the
+/// leaf is not among them.
+pub fn inclusion<E>(
+    index: u64,
+    size: u64,
+    node: &mut impl FnMut(u32, u64) -> Result<Digest, E>,
+) -> Result<Option<Vec<Digest>>, E> {
+    if index >= size {
+        return Ok(None);
     }
+    let (mut from, mut to, mut path) = (0, size, Vec::new());
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        if index < middle {
+            path.push(range(middle, to, node)?);
+            to = middle;
+        } else {
+            path.push(range(from, middle, node)?);
+            from = middle;
+        }
+    }
+    path.reverse();
+    Ok(Some(path))
+}
+
+/// The hashes that show the tree of `old` leaves to be a prefix of that of `new` leaves (RFC 9162 §2.1.4); `None` where it
+/// has more.
+pub fn consistency<E>(
+    old: u64,
+    new: u64,
+    node: &mut impl FnMut(u32, u64) -> Result<Digest, E>,
+) -> Result<Option<Vec<Digest>>, E> {
+    if old > new {
+        return Ok(None);
+    }
+    if old == 0 || old == new {
+        return Ok(Some(Vec::new()));
+    }
+    let (mut from, mut to, mut whole, mut path) = (0, new, true, Vec::new());
+    while to != old {
+        let middle = from + split(to - from);
+        if old <= middle {
+            path.push(range(middle, to, node)?);
+            to = middle;
+        } else {
+            path.push(range(from, middle, node)?);
+            from = middle;
+            whole = false;
+        }
+    }
+    if !whole {
+        path.push(range(from, to, node)?);
+    }
+    path.reverse();
+    Ok(Some(path))
+}
+
+/// The hash over leaves `from .. to`, of which there are some; `from` is a multiple of the largest power of two below the length.
+fn range<E>(from: u64, to: u64, node: &mut impl FnMut(u32, u64) -> Result<Digest, E>) -> Result<Digest, E> {
+    let length = to - from;
+    if length.is_power_of_two() {
+        let depth = length.trailing_zeros();
+        return node(depth, from >> depth);
+    }
+    let middle = from + split(length);
+    Ok(node_hash(&range(from, middle, node)?, &range(middle, to, node)?))
 }
 
 /// The largest power of two below `length`, which is at least two.
@@ -170,18 +210,36 @@ pub fn is_consistent(old: u64, old_root: &Digest, new: u64, new_root: &Digest, p
     if old > new {
         return false;
     }
-    let (mut node, mut last) = (old - 1, new - 1);
+    let (first, rest) = match path.split_first() {
+        _ if old.is_power_of_two() => (old_root, path),
+        Some((first, rest)) => (first, rest),
+        None => return false,
+    };
+    roots_from_consistency(old, new, first, rest).is_some_and(|(a, b)| a == *old_root && b == *new_root)
+}
+
+/// The root over the first `old` leaves that the tree `(new, new_root)` commits to by this proof. `None` where the proof does
+/// not lead to `new_root`, and where `old` is a power of two: such a proof does not hold that root.
+pub fn prefix_root(old: u64, new: u64, new_root: &Digest, path: &[Digest]) -> Option<Digest> {
+    if old == 0 || old >= new || old.is_power_of_two() {
+        return None;
+    }
+    let (first, rest) = path.split_first()?;
+    let (prefix, root) = roots_from_consistency(old, new, first, rest)?;
+    (root == *new_root).then_some(prefix)
+}
+
+/// Both roots that a proof leads to, from the hash that it begins with (RFC 9162 §2.1.4.2); `None` where it has the wrong length.
+fn roots_from_consistency(old: u64, new: u64, first: &Digest, rest: &[Digest]) -> Option<(Digest, Digest)> {
+    let (mut node, mut last) = (old.checked_sub(1)?, new.checked_sub(1)?);
     while node & 1 == 1 {
         node >>= 1;
         last >>= 1;
     }
-    let mut rest = path.iter();
-    let first = if old.is_power_of_two() { Some(old_root) } else { rest.next() };
-    let Some(first) = first else { return false };
     let (mut a, mut b) = (*first, *first);
     for sibling in rest {
         if last == 0 {
-            return false;
+            return None;
         }
         if node & 1 == 1 || node == last {
             a = node_hash(sibling, &a);
@@ -196,7 +254,7 @@ pub fn is_consistent(old: u64, old_root: &Digest, new: u64, new_root: &Digest, p
         node >>= 1;
         last >>= 1;
     }
-    last == 0 && a == *old_root && b == *new_root
+    (last == 0).then_some((a, b))
 }
 
 #[cfg(test)]

@@ -21,12 +21,14 @@ use crate::content::ContentLimits;
 use crate::home::lifecycle::Guardrail;
 
 mod limits;
+mod log;
 pub mod raw;
 mod routing;
 
 pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
 pub use limits::Limits;
+pub use log::{LogConfig, S3, Tiles};
 
 /// Largest request body that is read, in bytes, where the file does not say.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -77,6 +79,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// How connections are served.
     pub limits: Limits,
+    /// Where the log lies and who cosigns it.
+    pub log: LogConfig,
     /// Digests of the operators' tokens.
     pub tokens: Vec<Token>,
     /// What makes this node a home.
@@ -274,11 +278,14 @@ impl Config {
         if raw.home.is_none() && raw.factory.is_none() {
             return Err(content("a node is a home, a factory or both: add `[home]` or `[factory]`".to_owned()));
         }
+        let state = folder.join(raw.state);
+        let log = raw.log.unwrap_or_default().check(&raw.node, (&folder, &state), &members, &content)?;
         Ok(Self {
             home: raw.home.map(|home| home.check(&folder, &content)).transpose()?,
             factory: raw.factory.map(|factory| factory.check(&folder, &content)).transpose()?,
             node: raw.node,
-            state: folder.join(raw.state),
+            state,
+            log,
             listen: raw.listen,
             peer_listen: raw.peer_listen,
             members,

@@ -2,28 +2,51 @@
 //!
 //! What comes within [`BATCH_MS`] goes into one batch, which is written to the database and only then signed: what a checkpoint
 //! covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
-//! neither costs a transaction of its own. Tiles and witnesses are absent.
+//! neither costs a transaction of its own.
+//!
+//! The database is the log; tiles (`log/keeper.rs`) are made from it, before a checkpoint that needs them is published, and made
+//! again where they are missing. Cosignatures come last (`log/rounds.rs`). Memory holds the tree's growing end only.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use polder_core::canonical::CanonicalError;
+use polder_core::canonical::{CanonicalError, Digest};
 use polder_core::keys::NodeCard;
 use polder_core::merkle::{self, Tree};
 use polder_core::note::{Checkpoint, origin};
 use polder_core::receipt::Half;
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
-use tokio::sync::{Notify, oneshot};
+use polder_core::tiles::{self, Edge, Place, TileError};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::clock::{now_ms, random};
-use crate::store::{ForeignHalf, Leaf, PolicyText, Store, StoreError, StoredLeaf, Used};
+use crate::store::{ForeignHalf, Leaf, PolicyText, Run, Store, StoreError, StoredLeaf, Used};
+
+mod archive;
+mod growing;
+mod keeper;
+mod opening;
+mod shelf;
+mod surface;
+
+pub use archive::{Archive, ArchiveError};
+use growing::Growing;
+use keeper::Keeper;
+pub use keeper::Published;
+use shelf::Shelf;
+pub use surface::router;
 
 /// How long a batch stays open.
 pub const BATCH_MS: u64 = 5;
 /// Most entries that wait for the writer; past that, appending waits.
 const WAITING_MAX: usize = 8192;
+/// How long a decision may be on its way to the writer.
+const CUT_SLACK_MS: u64 = 1_000;
 
 /// Why the log cannot take or show a leaf.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +63,35 @@ pub enum LogError {
     /// The writer has ended.
     #[error("the log's writer has stopped, so nothing can be recorded; restart the node")]
     Stopped,
+    /// The tiles cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A tile is not what it should be.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+    /// The database has fewer leaves than a tile needs.
+    #[error("the database lacks leaves of `{0}`: restore `node.db` from a copy that has them")]
+    Missing(String),
+    /// The log has published more than the database holds.
+    #[error(
+        "the database holds {held} leaves, and this log has published {published}: going on would be a second history. \
+         Restore the newest `node.db`; nothing is signed until then"
+    )]
+    Shrunk {
+        /// Leaves in the database.
+        held: u64,
+        /// Leaves under the published checkpoint.
+        published: u64,
+    },
+    /// The leaves do not lead to a root that was signed.
+    #[error(
+        "the first {0} leaves in the database do not lead to the root that this log has signed: some of them were changed. \
+         Restore `node.db` from a copy; `polder log check` names the leaf"
+    )]
+    Changed(u64),
+    /// A leaf does not lead to the signed root.
+    #[error("leaf {0} does not lead to the signed root: it was changed in the database; `polder log check` says more")]
+    Damaged(u64),
 }
 
 /// One thing to write.
@@ -54,6 +106,8 @@ struct Queue {
     entries: Mutex<Vec<Entry>>,
     filled: Notify,
     room: Notify,
+    /// Whether the node stops: what waits is written at once, and then no more.
+    closed: AtomicBool,
 }
 
 impl Queue {
@@ -91,19 +145,19 @@ impl Queue {
     }
 }
 
-/// What the log has signed last.
-struct State {
-    tree: Tree,
-    note: String,
-}
-
 /// A handle on the log.
 #[derive(Clone)]
 pub struct Log {
     queue: Arc<Queue>,
-    state: Arc<RwLock<State>>,
+    state: Arc<RwLock<Growing>>,
     store: Store,
     card: Arc<NodeCard>,
+    shelf: Shelf,
+    candidates: watch::Receiver<Arc<Published>>,
+    published: Arc<watch::Sender<Arc<Published>>>,
+    cosigned: Arc<AtomicBool>,
+    cut: Arc<[Run]>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 /// A leaf on its way: await it to know its place in the log.
@@ -120,20 +174,6 @@ impl Pending {
 }
 
 impl Log {
-    /// Opens the log on what the database holds and starts its writer.
-    pub async fn open(store: Store, key: SigningKey, card: Arc<NodeCard>) -> Result<Self, LogError> {
-        let mut tree = Tree::default();
-        for commitment in store.commitments().await? {
-            tree.push(merkle::leaf_hash(&commitment.0));
-        }
-        let note = sign(&tree, &card, &key);
-        let state = Arc::new(RwLock::new(State { tree, note }));
-        let queue = Arc::<Queue>::default();
-        let writer = Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card) };
-        tokio::spawn(writer.run(Arc::clone(&queue)));
-        Ok(Self { queue, state, store, card })
-    }
-
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
     /// no checkpoint ever covered it.
     /// What an execution used is counted with its leaf or not at all.
@@ -176,55 +216,180 @@ impl Log {
         self.queue.push(Entry::Half(half)).await;
     }
 
-    /// The signed checkpoint as a note.
+    /// The published checkpoint as a note, with the cosignatures that it has.
     pub fn checkpoint(&self) -> String {
-        self.read(|state| state.note.clone())
+        self.published.borrow().note.to_string()
     }
 
-    /// How many leaves the checkpoint covers.
+    /// What is published.
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// Checkpoints whose tiles are there, to be cosigned: only the newest counts.
+    pub fn candidates(&self) -> watch::Receiver<Arc<Published>> {
+        self.candidates.clone()
+    }
+
+    /// Has checkpoints wait until [`Log::publish`] is called with what was made of a candidate.
+    pub fn wait_for_cosignatures(&self) {
+        self.cosigned.store(true, Ordering::Release);
+    }
+
+    /// Publishes a candidate, cosigned or not, unless something newer is published.
+    pub fn publish(&self, candidate: Published) {
+        self.published.send_if_modified(|held| candidate.replace(held));
+    }
+
+    /// How many leaves are signed.
     pub fn size(&self) -> u64 {
-        self.read(|state| state.tree.size())
+        self.read(|state| state.edge.size())
     }
 
-    /// This node's half of a receipt: the newest statement of a kind for a decision, proved under the current checkpoint.
+    /// The run of this node in whose last moments an instant lies, where that run was cut short: what was decided then may have
+    /// been lost before it had a leaf.
+    pub fn cut_at(&self, at_ms: u64) -> Option<Run> {
+        let within = |run: &&Run| at_ms.saturating_add(CUT_SLACK_MS) >= run.recorded_ms && at_ms <= run.next_ms;
+        self.cut.iter().rev().find(within).copied()
+    }
+
+    /// This node's half of a receipt: the newest statement of a kind for a decision, proved under a checkpoint.
     pub async fn half(&self, kind: &str, decision: &str) -> Result<Option<Half>, LogError> {
-        Ok(self.store.leaf(kind, decision).await?.and_then(|leaf| self.prove(leaf)))
+        match self.store.leaf(kind, decision).await? {
+            Some(leaf) => self.prove(leaf).await,
+            None => Ok(None),
+        }
     }
 
-    /// The statement at a place of the log, proved under the current checkpoint.
+    /// The statement at a place of the log, proved under a checkpoint.
     pub async fn half_at(&self, place: u64) -> Result<Option<Half>, LogError> {
-        Ok(self.store.leaf_at(place).await?.and_then(|leaf| self.prove(leaf)))
+        match self.store.leaf_at(place).await? {
+            Some(leaf) => self.prove(leaf).await,
+            None => Ok(None),
+        }
     }
 
     /// The half of a statement that was just handed to the writer, once a checkpoint covers it: nothing is read back.
     pub async fn half_of(&self, pending: Pending, statement: Statement) -> Result<Option<Half>, LogError> {
         let salt = pending.salt;
         let index = pending.covered().await?;
-        Ok(self.prove_at(index, salt, statement))
+        let known = self.read(|state| Some((state.inclusion(index)?, state.note.to_string())));
+        let (path, checkpoint) = match known {
+            Some(known) => known,
+            None => self.signed_path(index).await?,
+        };
+        Ok(Some(Half { statement, salt, index, path, checkpoint, card: NodeCard::clone(&self.card) }))
     }
 
-    fn prove(&self, leaf: StoredLeaf) -> Option<Half> {
-        let statement = serde_json::from_slice(&leaf.statement).ok()?;
-        self.prove_at(leaf.index, leaf.salt, statement)
-    }
-
-    fn prove_at(&self, index: u64, salt: [u8; 32], statement: Statement) -> Option<Half> {
-        let (path, checkpoint) = self.read(|state| {
-            let path = state.tree.inclusion(index, state.tree.size())?;
-            Some((path, state.note.clone()))
-        })?;
+    /// Proves a leaf that was read from the database, and that it is what was signed.
+    async fn prove(&self, leaf: StoredLeaf) -> Result<Option<Half>, LogError> {
+        let Ok(statement) = serde_json::from_slice(&leaf.statement) else { return Err(LogError::Damaged(leaf.index)) };
+        let hash = merkle::leaf_hash(&commitment(&leaf.salt, &leaf.statement).0);
+        let (path, checkpoint) = self.path(leaf.index, &hash).await?;
         let card = NodeCard::clone(&self.card);
-        Some(Half { statement, salt, index, path, checkpoint, card })
+        Ok(Some(Half { statement, salt: leaf.salt, index: leaf.index, path, checkpoint, card }))
     }
 
-    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+    /// The proof of a leaf, under the published checkpoint where that covers it. A tile that spoils it is mended.
+    async fn path(&self, index: u64, hash: &Digest) -> Result<(Vec<Digest>, String), LogError> {
+        let published = self.published();
+        let size = published.edge.size();
+        if index >= size {
+            return self.signed_path(index).await;
+        }
+        for mended in [false, true] {
+            let path = self.path_in(index, &published).await?;
+            if merkle::root_from_inclusion(hash, index, size, &path) == Some(published.root) {
+                return Ok((path, published.note.to_string()));
+            }
+            if !mended {
+                self.mend(tiles::tiles_of_inclusion(index, size)).await?;
+            }
+        }
+        Err(LogError::Damaged(index))
+    }
+
+    /// The proof of a leaf in a published tree.
+    pub async fn path_in(&self, index: u64, published: &Published) -> Result<Vec<Digest>, LogError> {
+        let size = published.edge.size();
+        let held = self.gather(&published.edge, tiles::tiles_of_inclusion(index, size)).await?;
+        tiles::inclusion(index, size, &mut |place| tile_of(&held, place))?.ok_or(LogError::Damaged(index))
+    }
+
+    /// The proof that a published tree goes on from an earlier size; `None` where that is larger.
+    pub async fn consistency(&self, old: u64, published: &Published) -> Result<Option<Vec<Digest>>, LogError> {
+        let size = published.edge.size();
+        let held = self.gather(&published.edge, tiles::tiles_of_consistency(old, size)).await?;
+        tiles::consistency(old, size, &mut |place| tile_of(&held, place))
+    }
+
+    /// The proof of a leaf under what was signed last.
+    async fn signed_path(&self, index: u64) -> Result<(Vec<Digest>, String), LogError> {
+        let (edge, note) = self.read(|state| (state.edge.clone(), state.note.to_string()));
+        let size = edge.size();
+        let places = tiles::tiles_of_inclusion(index, size);
+        let mut held = self.read(|state| state.some_of(&places));
+        let rest = places.into_iter().filter(|place| !held.contains_key(place)).collect();
+        held.extend(self.gather(&edge, rest).await?);
+        let path = tiles::inclusion(index, size, &mut |place| tile_of(&held, place))?;
+        let path = path.ok_or(LogError::Damaged(index))?;
+        Ok((path, note))
+    }
+
+    /// Tiles of a tree: those that are not full from its end, the others from the shelf.
+    async fn gather(&self, edge: &Edge, places: BTreeSet<Place>) -> Result<BTreeMap<Place, Arc<Tree>>, LogError> {
+        let mut held = BTreeMap::new();
+        for place in places {
+            let tile = match edge.tile(place) {
+                Some(tile) => Arc::new(tile.clone()),
+                None => self.shelf.tile(place).await?,
+            };
+            held.insert(place, tile);
+        }
+        Ok(held)
+    }
+
+    /// Compares tiles at rest with the database, and puts right what differs.
+    async fn mend(&self, places: BTreeSet<Place>) -> Result<(), LogError> {
+        let size = self.size();
+        for place in places.into_iter().filter(|place| place.full().filled(size) == Some(place.full())) {
+            self.shelf.forget(place);
+            let (held, made) = (self.shelf.tile(place).await?, self.shelf.make(place.full()).await?);
+            if held.leaves() != made.leaves() {
+                tracing::error!(tile = place.full().path(), "a tile was changed; it is made again from the database");
+                self.shelf.forget(place);
+                self.shelf.mend(place.full()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Growing) -> T) -> T {
         // A writer that panicked has left whole hashes behind: each push is complete or absent.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Writes what waits, publishes it, and notes that this run has ended well. Appending is over.
+    pub async fn close(&self) {
+        self.queue.closed.store(true, Ordering::Release);
+        self.queue.filled.notify_one();
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            drop(task.await);
+        }
+        if let Err(error) = self.store.end_run(now_ms()).await {
+            tracing::error!(%error, "the end of this run could not be noted");
+        }
+    }
 }
 
-fn sign(tree: &Tree, card: &NodeCard, key: &SigningKey) -> String {
-    Checkpoint { origin: origin(&card.node), size: tree.size(), root: tree.root() }.sign(key)
+fn tile_of(held: &BTreeMap<Place, Arc<Tree>>, place: Place) -> Result<&Tree, LogError> {
+    held.get(&place).map(Arc::as_ref).ok_or(LogError::Tile(TileError::Short(place)))
+}
+
+/// A checkpoint over a tree, signed by the log's key.
+fn sign(edge: &Edge, root: Digest, card: &NodeCard, key: &SigningKey) -> Arc<str> {
+    Checkpoint::new(origin(&card.node), edge.size(), root).sign(key).into()
 }
 
 /// A statement on its way into the log.
@@ -260,15 +425,17 @@ fn entry_of(
 /// The one that writes.
 struct Writer {
     store: Store,
-    state: Arc<RwLock<State>>,
+    state: Arc<RwLock<Growing>>,
     key: SigningKey,
     card: Arc<NodeCard>,
+    /// Tells the keeper how many leaves there are; its end tells it to end.
+    grown: watch::Sender<u64>,
 }
 
 impl Writer {
     async fn run(self, queue: Arc<Queue>) {
         // The queue's last other owner is the log: when it is gone, nothing more can come.
-        while Arc::strong_count(&queue) > 1 {
+        while Arc::strong_count(&queue) > 1 && !queue.closed.load(Ordering::Acquire) {
             if tokio::time::timeout(Duration::from_secs(1), queue.filled.notified()).await.is_err() {
                 continue;
             }
@@ -289,7 +456,10 @@ impl Writer {
                 Entry::Half(half) => halves.push(half),
             }
         }
-        let first = self.state.read().unwrap_or_else(PoisonError::into_inner).tree.size();
+        if leaves.is_empty() && halves.is_empty() {
+            return;
+        }
+        let first = self.state.read().unwrap_or_else(PoisonError::into_inner).edge.size();
         if let Err(error) = self.store.append(first, &leaves, &halves).await {
             // Nobody is told that the leaves are covered: dropping `waiting` says that they are not.
             tracing::error!(%error, leaves = leaves.len(), "the log could not be written; these leaves are lost");
@@ -298,11 +468,14 @@ impl Writer {
         if leaves.is_empty() {
             return;
         }
-        {
+        let size = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            leaves.iter().for_each(|leaf| state.tree.push(merkle::leaf_hash(&leaf.commitment.0)));
-            state.note = sign(&state.tree, &self.card, &self.key);
-        }
+            leaves.iter().for_each(|leaf| state.push(merkle::leaf_hash(&leaf.commitment.0)));
+            state.root = state.edge.root();
+            state.note = sign(&state.edge, state.root, &self.card, &self.key);
+            state.edge.size()
+        };
+        self.grown.send_replace(size);
         for (index, done) in (first..).zip(waiting) {
             // Whoever did not wait has dropped the other end, which is no error.
             let _ = done.send(index);

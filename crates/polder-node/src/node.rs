@@ -32,7 +32,7 @@ use crate::home::{Home, Known, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
 use crate::ledger::Ledger;
-use crate::log::Log;
+use crate::log::{self, Archive, Log, LogError};
 use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
 use crate::shutdown::Shutdown;
@@ -109,7 +109,9 @@ impl Node {
         let lock = lock(state).await?;
         let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
         let store = Store::open(&state.join("node.db")).await?;
-        let log = Log::open(store.clone(), keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone())).await?;
+        let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
+        let (log_key, card) = (keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone()));
+        let log = Log::open_in(Some(archive), store.clone(), log_key, card).await?;
         let schema = Arc::new(config.schema()?);
         let factory = match &config.factory {
             Some(factory) => {
@@ -200,6 +202,7 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
+        self.log.close().await;
         self.store.close().await;
         Ok(())
     }
@@ -211,10 +214,7 @@ impl Node {
                 let node = Arc::clone(self);
                 get(move || async move { node.readiness() })
             })
-            .route("/log/checkpoint", {
-                let log = self.log.clone();
-                get(move || async move { log.checkpoint() })
-            });
+            .merge(log::router(self.log.clone()));
         if let (Some(home), Some(ledger), Some(content)) = (&self.home, &self.ledger, &self.content) {
             let gateway = Gateway {
                 home: Arc::clone(home),

@@ -16,12 +16,17 @@ mod content;
 mod keys;
 mod leaves;
 mod ledger;
+mod tree;
 mod versions;
+mod witness;
 
 pub use content::ContentRow;
 pub use keys::StoredKey;
+pub use leaves::Batch;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
+pub use tree::{Grown, Run};
 pub use versions::{PolicyText, PolicyVersion};
+pub use witness::{AlarmRow, Seen};
 
 /// Why the database cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -135,15 +140,27 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA] {
+        for schema in
+            [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA, tree::SCHEMA, witness::SCHEMA]
+        {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
         Ok(Self { pool })
     }
 
-    /// The commitments of all leaves, in log order.
-    pub async fn commitments(&self) -> Result<Vec<Digest>, StoreError> {
-        leaves::commitments(&self.pool).await
+    /// The commitments of the leaves from a place to another, in log order; fewer where there are not as many.
+    pub async fn commitments(&self, from: u64, to: u64) -> Result<Vec<Digest>, StoreError> {
+        leaves::commitments(&self.pool, from, to).await
+    }
+
+    /// How many leaves there are.
+    pub async fn leaves(&self) -> Result<u64, StoreError> {
+        leaves::size(&self.pool).await
+    }
+
+    /// The leaves that were written together with the one at a place.
+    pub async fn batch_at(&self, place: u64) -> Result<Option<Batch>, StoreError> {
+        leaves::batch(&self.pool, place).await
     }
 
     /// Appends leaves from place `first` on, and keeps halves, all or none.

@@ -14,6 +14,7 @@ use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
 pub use super::limits::Serve;
+pub use super::log::Log;
 pub use super::routing::{Routing, Upstream};
 use super::{Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text};
 use crate::content::ContentLimits;
@@ -43,6 +44,9 @@ pub struct Config {
     /// How connections are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serve: Option<Serve>,
+    /// Where the log lies and who cosigns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
     /// Digests of the operators' tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,

@@ -105,16 +105,49 @@ pub(super) async fn insert(connection: &mut SqliteConnection, first: u64, leaves
     Ok(())
 }
 
-/// The commitments of all leaves, in log order.
-pub(super) async fn commitments(pool: &SqlitePool) -> Result<Vec<Digest>, StoreError> {
-    let rows = sqlx::query("SELECT commitments FROM leaves ORDER BY first").fetch_all(pool).await?;
+/// The commitments of the leaves from a place to another, in log order; fewer where there are not as many.
+pub(super) async fn commitments(pool: &SqlitePool, from: u64, to: u64) -> Result<Vec<Digest>, StoreError> {
+    let sql = "SELECT first, commitments FROM leaves WHERE first < ?
+        AND first >= (SELECT coalesce(max(first), 0) FROM leaves WHERE first <= ?) ORDER BY first";
+    let rows = sqlx::query(sql).bind(signed(to)).bind(signed(from)).fetch_all(pool).await?;
     let mut all = Vec::new();
     for row in &rows {
-        for commitment in row.get::<&[u8], _>(0).chunks(32) {
-            all.push(Digest(bytes32(commitment)?));
+        for (place, commitment) in (place_of(row)..to).zip(row.get::<&[u8], _>(1).chunks(32)) {
+            if place >= from {
+                all.push(Digest(bytes32(commitment)?));
+            }
         }
     }
     Ok(all)
+}
+
+/// How many leaves there are.
+pub(super) async fn size(pool: &SqlitePool) -> Result<u64, StoreError> {
+    let sql = "SELECT first + count FROM leaves ORDER BY first DESC LIMIT 1";
+    let row = sqlx::query(sql).fetch_optional(pool).await?;
+    Ok(row.map_or(0, |row| place_of(&row)))
+}
+
+/// The leaves of the batch that holds a place: the first one's place, their commitments, and salt and statement of each. `None`
+/// where there is no such leaf.
+pub(super) async fn batch(pool: &SqlitePool, place: u64) -> Result<Option<Batch>, StoreError> {
+    let sql = "SELECT first, commitments, statements FROM leaves WHERE first <= ? ORDER BY first DESC LIMIT 1";
+    let Some(row) = sqlx::query(sql).bind(signed(place)).fetch_optional(pool).await? else { return Ok(None) };
+    let commitments = row.get::<&[u8], _>(1).chunks(32).map(|one| Ok(Digest(bytes32(one)?)));
+    let commitments = commitments.collect::<Result<Vec<_>, StoreError>>()?;
+    let batch = Batch { first: place_of(&row), commitments, leaves: v1::unpack(row.get::<&[u8], _>(2))? };
+    let last = batch.first.saturating_add(batch.commitments.len() as u64);
+    Ok((place < last).then_some(batch))
+}
+
+/// Leaves that were written together.
+pub struct Batch {
+    /// The place of the first.
+    pub first: u64,
+    /// The commitment of each.
+    pub commitments: Vec<Digest>,
+    /// Salt and statement of each.
+    pub leaves: Vec<([u8; 32], Vec<u8>)>,
 }
 
 /// The leaf of a kind for a decision: of several, the one in the earliest batch and there the last.

@@ -176,6 +176,7 @@ fn write_factory(
         members: Some("../../members.json".into()),
         body_bytes_max: None,
         serve: Some(serve()),
+        log: None,
         tokens: Vec::new(),
         home: None,
         factory: Some(raw::Factory {
@@ -223,6 +224,7 @@ fn write_home(
         members: Some("../../members.json".into()),
         body_bytes_max: None,
         serve: Some(serve()),
+        log: None,
         tokens: Vec::new(),
         home: Some(raw::Home {
             tenant: tenant.id.clone(),

@@ -1,5 +1,5 @@
 //! Tests of the leaves: every one is found again by its place and by its decision, over many batches.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
 use crate::store::Store;
@@ -40,7 +40,12 @@ async fn every_leaf_is_found_again() {
     assert_eq!(store.leaf_at(4).await.unwrap().unwrap().statement, all[4].statement);
     assert!(store.leaf_at(place + 1).await.unwrap().is_none());
     assert!(store.leaf("decision", &DecisionId::at(1_795_000_000_000, [251; 10]).to_string()).await.unwrap().is_none());
-    let commitments = store.commitments().await.unwrap();
+    let commitments = store.commitments(0, u64::MAX).await.unwrap();
+    assert_eq!(store.leaves().await.unwrap(), commitments.len() as u64);
+    for (from, to) in [(0, 1), (1, 2), (2, 4), (5, 1801), (1799, 3000), (1801, 1801), (4000, 5000)] {
+        let (first, last) = (from.min(commitments.len()), to.min(commitments.len()));
+        assert_eq!(store.commitments(from as u64, to as u64).await.unwrap(), commitments[first..last], "{from}..{to}");
+    }
     assert_eq!(commitments.len(), all.len() + 1);
     assert!(commitments.iter().zip(&all).all(|(one, leaf)| *one == leaf.commitment));
     let latest = store.latest_decisions(3).await.unwrap();

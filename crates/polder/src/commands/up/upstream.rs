@@ -128,6 +128,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         members: None,
         body_bytes_max: None,
         serve: None,
+        log: None,
         tokens: Vec::new(),
         home: Some(home),
         factory: Some(factory),
