@@ -25,6 +25,7 @@ pub mod request;
 pub mod retry;
 pub mod statement;
 pub mod ticket;
+pub mod tlog_policy;
 pub mod trial;
 pub mod usage;
 pub mod world;
