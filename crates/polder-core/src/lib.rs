@@ -26,6 +26,7 @@ pub mod retry;
 pub mod statement;
 pub mod ticket;
 pub mod tiles;
+pub mod tlog_policy;
 pub mod trial;
 pub mod usage;
 pub mod world;
