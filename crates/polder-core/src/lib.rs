@@ -29,6 +29,7 @@ pub mod tiles;
 pub mod tlog_policy;
 pub mod trial;
 pub mod usage;
+pub mod witness;
 pub mod world;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Two types on purpose: what a person writes, and what has been looked at. Paths are relative to the file's folder.
 //! Absent: environment variables and defaults hidden elsewhere; what is not in the file is in this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +125,16 @@ pub enum OperatorRole {
     Auditor,
 }
 
+/// What a project's work waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Assurance {
+    /// Nothing: the leaf follows within moments, and a crash in between is named.
+    Swift,
+    /// The leaf of its decision: it is on disk and signed before anything is sent.
+    Strict,
+}
+
 /// What makes a node a home.
 #[derive(Debug, Clone)]
 pub struct HomeConfig {
@@ -142,6 +152,8 @@ pub struct HomeConfig {
     pub routing: Routing,
     /// The tenant's projects, by name.
     pub projects: BTreeMap<ProjectId, Labels>,
+    /// The projects whose work is sent only once its decision is in the log.
+    pub strict: BTreeSet<ProjectId>,
     /// The applications' keys.
     pub keys: Vec<ApiKey>,
     /// What must be proved of every policy before it comes into force.

@@ -7,7 +7,6 @@
 //! The database is the log; tiles (`log/keeper.rs`) are made from it, before a checkpoint that needs them is published, and made
 //! again where they are missing. Cosignatures come last (`log/rounds.rs`). Memory holds the tree's growing end only.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,26 +14,32 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use polder_core::canonical::{CanonicalError, Digest};
 use polder_core::keys::NodeCard;
-use polder_core::merkle::{self, Tree};
-use polder_core::note::{Checkpoint, origin};
+use polder_core::merkle;
+use polder_core::note::{Checkpoint, Note, origin};
 use polder_core::receipt::Half;
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
-use polder_core::tiles::{self, Edge, Place, TileError};
+use polder_core::tiles::{Edge, TileError};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{now_ms, random};
 use crate::store::{ForeignHalf, Leaf, PolicyText, Run, Store, StoreError, StoredLeaf, Used};
 
+pub mod alarms;
 mod archive;
+mod check;
 mod growing;
 mod keeper;
 mod opening;
+mod proofs;
+pub mod rounds;
 mod shelf;
 mod surface;
+pub mod witness;
 
 pub use archive::{Archive, ArchiveError};
+pub use check::Checked;
 use growing::Growing;
 use keeper::Keeper;
 pub use keeper::Published;
@@ -113,6 +118,10 @@ struct Queue {
 impl Queue {
     /// Adds an entry; gives it back where there is no room.
     fn offer(&self, entry: Entry) -> Result<(), Entry> {
+        if self.closed.load(Ordering::Acquire) {
+            // Whoever waits for it hears that it is not covered.
+            return Ok(());
+        }
         let first = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             if entries.len() >= WAITING_MAX {
@@ -221,6 +230,11 @@ impl Log {
         self.published.borrow().note.to_string()
     }
 
+    /// How many cosignatures the published checkpoint has.
+    pub fn cosignatures(&self) -> usize {
+        Note::parse(&self.checkpoint()).map_or(0, |note| note.signatures.len().saturating_sub(1))
+    }
+
     /// What is published.
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published.borrow())
@@ -290,80 +304,6 @@ impl Log {
         Ok(Some(Half { statement, salt: leaf.salt, index: leaf.index, path, checkpoint, card }))
     }
 
-    /// The proof of a leaf, under the published checkpoint where that covers it. A tile that spoils it is mended.
-    async fn path(&self, index: u64, hash: &Digest) -> Result<(Vec<Digest>, String), LogError> {
-        let published = self.published();
-        let size = published.edge.size();
-        if index >= size {
-            return self.signed_path(index).await;
-        }
-        for mended in [false, true] {
-            let path = self.path_in(index, &published).await?;
-            if merkle::root_from_inclusion(hash, index, size, &path) == Some(published.root) {
-                return Ok((path, published.note.to_string()));
-            }
-            if !mended {
-                self.mend(tiles::tiles_of_inclusion(index, size)).await?;
-            }
-        }
-        Err(LogError::Damaged(index))
-    }
-
-    /// The proof of a leaf in a published tree.
-    pub async fn path_in(&self, index: u64, published: &Published) -> Result<Vec<Digest>, LogError> {
-        let size = published.edge.size();
-        let held = self.gather(&published.edge, tiles::tiles_of_inclusion(index, size)).await?;
-        tiles::inclusion(index, size, &mut |place| tile_of(&held, place))?.ok_or(LogError::Damaged(index))
-    }
-
-    /// The proof that a published tree goes on from an earlier size; `None` where that is larger.
-    pub async fn consistency(&self, old: u64, published: &Published) -> Result<Option<Vec<Digest>>, LogError> {
-        let size = published.edge.size();
-        let held = self.gather(&published.edge, tiles::tiles_of_consistency(old, size)).await?;
-        tiles::consistency(old, size, &mut |place| tile_of(&held, place))
-    }
-
-    /// The proof of a leaf under what was signed last.
-    async fn signed_path(&self, index: u64) -> Result<(Vec<Digest>, String), LogError> {
-        let (edge, note) = self.read(|state| (state.edge.clone(), state.note.to_string()));
-        let size = edge.size();
-        let places = tiles::tiles_of_inclusion(index, size);
-        let mut held = self.read(|state| state.some_of(&places));
-        let rest = places.into_iter().filter(|place| !held.contains_key(place)).collect();
-        held.extend(self.gather(&edge, rest).await?);
-        let path = tiles::inclusion(index, size, &mut |place| tile_of(&held, place))?;
-        let path = path.ok_or(LogError::Damaged(index))?;
-        Ok((path, note))
-    }
-
-    /// Tiles of a tree: those that are not full from its end, the others from the shelf.
-    async fn gather(&self, edge: &Edge, places: BTreeSet<Place>) -> Result<BTreeMap<Place, Arc<Tree>>, LogError> {
-        let mut held = BTreeMap::new();
-        for place in places {
-            let tile = match edge.tile(place) {
-                Some(tile) => Arc::new(tile.clone()),
-                None => self.shelf.tile(place).await?,
-            };
-            held.insert(place, tile);
-        }
-        Ok(held)
-    }
-
-    /// Compares tiles at rest with the database, and puts right what differs.
-    async fn mend(&self, places: BTreeSet<Place>) -> Result<(), LogError> {
-        let size = self.size();
-        for place in places.into_iter().filter(|place| place.full().filled(size) == Some(place.full())) {
-            self.shelf.forget(place);
-            let (held, made) = (self.shelf.tile(place).await?, self.shelf.make(place.full()).await?);
-            if held.leaves() != made.leaves() {
-                tracing::error!(tile = place.full().path(), "a tile was changed; it is made again from the database");
-                self.shelf.forget(place);
-                self.shelf.mend(place.full()).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn read<T>(&self, look: impl FnOnce(&Growing) -> T) -> T {
         // A writer that panicked has left whole hashes behind: each push is complete or absent.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
@@ -381,10 +321,6 @@ impl Log {
             tracing::error!(%error, "the end of this run could not be noted");
         }
     }
-}
-
-fn tile_of(held: &BTreeMap<Place, Arc<Tree>>, place: Place) -> Result<&Tree, LogError> {
-    held.get(&place).map(Arc::as_ref).ok_or(LogError::Tile(TileError::Short(place)))
 }
 
 /// A checkpoint over a tree, signed by the log's key.
@@ -482,3 +418,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

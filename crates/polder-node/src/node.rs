@@ -9,19 +9,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Json, Router};
 use http::StatusCode;
 use hyper_util::service::TowerToHyperService;
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
+use polder_core::note::VerifierKey;
 use polder_core::policy::PolicySchema;
 use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 use serde_json::{Value, json};
 
 use crate::api;
 use crate::clock::now_ms;
-use crate::config::{Config, EngineConfig, FactoryConfig};
+use crate::config::{Config, EngineConfig, FactoryConfig, Member};
 use crate::content::ContentStore;
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
@@ -32,6 +33,9 @@ use crate::home::{Home, Known, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
 use crate::ledger::Ledger;
+use crate::log::alarms::Alarms;
+use crate::log::rounds::{self, Rounds};
+use crate::log::witness::{self, Witness};
 use crate::log::{self, Archive, Log, LogError};
 use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
@@ -84,6 +88,8 @@ pub struct Node {
     pub store: Store,
     /// Its log.
     pub log: Log,
+    /// What was found wrong with any log.
+    pub alarms: Alarms,
     /// Its home, where it is one.
     pub home: Option<Arc<Home>>,
     /// The keys, budgets and usage of its tenant, where it is a home.
@@ -92,6 +98,8 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    witness: Arc<Witness>,
+    reached: BTreeMap<NodeId, Arc<Remote>>,
     keys: NodeKeys,
     /// Held while the node lives: two nodes in one state folder would fork its log.
     _lock: File,
@@ -112,6 +120,10 @@ impl Node {
         let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
         let (log_key, card) = (keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone()));
         let log = Log::open_in(Some(archive), store.clone(), log_key, card).await?;
+        let log_key = VerifierKey::of_log(&config.node, keys.key(Role::Log)?.verifying_key());
+        let alarms = Alarms::open(store.clone(), log_key, config.node.clone(), &config.members).await?;
+        let witness = Witness::new(&config.node, keys.key(Role::Witness)?.clone(), store.clone(), alarms.clone());
+        let reached = reached(&config, &keys)?;
         let schema = Arc::new(config.schema()?);
         let factory = match &config.factory {
             Some(factory) => {
@@ -130,7 +142,7 @@ impl Node {
             }
             None => None,
         };
-        let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
+        let home = open_home(&config, &keys, (&store, &log), &schema, factory.as_ref(), &reached).await?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
             None => None,
@@ -143,10 +155,13 @@ impl Node {
             config,
             store,
             log,
+            alarms,
             home,
             ledger,
             content,
             factory,
+            witness: Arc::new(witness),
+            reached,
             keys,
             _lock: lock,
             started_ms: now_ms(),
@@ -174,8 +189,8 @@ impl Node {
         if let (Some(listener), Some(factory)) = (peers, &self.factory) {
             let pins = tls::pins(&self.config.members);
             let config = tls::server_config(self.keys.key(Role::Transport)?, pins.clone())?;
-            let (factory, limit) = (Arc::clone(factory), self.config.body_bytes_max);
-            tasks.spawn(server::serve(listener, config, pins, factory, limit, limits.clone(), shutdown.clone()));
+            let (parts, limit) = ((Arc::clone(factory), self.peers_log_router()), self.config.body_bytes_max);
+            tasks.spawn(server::serve(listener, config, pins, parts, limit, limits.clone(), shutdown.clone()));
         }
         tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
         if let Some(home) = &self.home {
@@ -185,6 +200,9 @@ impl Node {
                 tasks.spawn(Arc::clone(ledger).run(Arc::clone(home), shutdown.clone()));
             }
         }
+        tasks.spawn(self.rounds().run(shutdown.clone()));
+        let (peers, every) = (self.reached.clone(), self.config.log.every);
+        tasks.spawn(rounds::listen(peers, self.alarms.clone(), every, shutdown.clone()));
         if let Some(content) = &self.content {
             tasks.spawn(sweep(content.clone(), shutdown.clone()));
         }
@@ -214,7 +232,7 @@ impl Node {
                 let node = Arc::clone(self);
                 get(move || async move { node.readiness() })
             })
-            .merge(log::router(self.log.clone()));
+            .merge(self.log_router());
         if let (Some(home), Some(ledger), Some(content)) = (&self.home, &self.ledger, &self.content) {
             let gateway = Gateway {
                 home: Arc::clone(home),
@@ -227,6 +245,33 @@ impl Node {
             router = router.merge(gateway::router(gateway, kept));
         }
         router.fallback(unknown_route)
+    }
+
+    /// The rounds in which peers cosign this node's log.
+    fn rounds(&self) -> Rounds {
+        let key = |member: &Member| {
+            let key = member.card.key(Role::Witness).ok()?;
+            Some((member.card.node.clone(), VerifierKey::of_witness(&member.card.node, key)))
+        };
+        let keys = self.config.members.iter().filter_map(key).collect();
+        Rounds::new(self.log.clone(), &self.config.log, &self.reached, &keys, self.alarms.clone())
+    }
+
+    /// The log and the witness as strangers reach them.
+    fn log_router(&self) -> Router {
+        log::router(self.log.clone()).merge(witness::router(Arc::clone(&self.witness)))
+    }
+
+    /// The same as peers reach them, and what this node tells them of other logs.
+    fn peers_log_router(&self) -> Router {
+        let alarms = self.alarms.clone();
+        let told = move || async move {
+            alarms.told().await.map(Json).map_err(|error| {
+                tracing::error!(%error, "alarms cannot be told");
+                StatusCode::SERVICE_UNAVAILABLE
+            })
+        };
+        self.log_router().route("/peer/v1/alarms", get(told))
     }
 
     /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
@@ -277,6 +322,9 @@ impl Node {
             "version": env!("CARGO_PKG_VERSION"),
             "up_ms": now_ms().saturating_sub(self.started_ms),
             "log_leaves": self.log.size(),
+            "log_published": self.log.published().edge.size(),
+            "log_cosignatures": self.log.cosignatures(),
+            "alarms": self.alarms.count(),
             "identity": hex::encode(self.keys.card.identity),
             "home": home,
             "factory": factory,
@@ -370,23 +418,33 @@ async fn engine(config: &FactoryConfig) -> Result<Arc<dyn Engine>, NodeError> {
     }
 }
 
+/// The other factories, each over one connection for everything that this node asks of it.
+fn reached(config: &Config, keys: &NodeKeys) -> Result<BTreeMap<NodeId, Arc<Remote>>, NodeError> {
+    let others = config.members.iter().filter(|member| member.factory && member.card.node != config.node);
+    let remote = |member: &Member| {
+        let node = member.card.node.clone();
+        let pin = member.card.keys.get(&Role::Transport).map_or([0; 32], |held| held.key);
+        let remote = Remote::new(node.clone(), member.address, pin, keys.key(Role::Transport)?)?;
+        Ok((node, Arc::new(remote)))
+    };
+    others.map(remote).collect()
+}
+
 async fn open_home(
     config: &Config,
     keys: &NodeKeys,
-    store: &Store,
-    log: &Log,
+    (store, log): (&Store, &Log),
     schema: &Arc<PolicySchema>,
     factory: Option<&Arc<Factory>>,
+    reached: &BTreeMap<NodeId, Arc<Remote>>,
 ) -> Result<Option<Arc<Home>>, NodeError> {
     let Some(home) = &config.home else { return Ok(None) };
     let mut peers: BTreeMap<NodeId, Arc<dyn Peer>> = BTreeMap::new();
     let mut authorities = Vec::new();
     for member in config.members.iter().filter(|member| member.factory && member.card.node != config.node) {
-        let node = member.card.node.clone();
-        let pin = member.card.keys.get(&Role::Transport).map_or([0; 32], |held| held.key);
-        let remote = Remote::new(node.clone(), member.address, pin, keys.key(Role::Transport)?)?;
-        authorities.push((node.clone(), Known::authority_of(member)));
-        peers.insert(node, Arc::new(remote));
+        let Some(remote) = reached.get(&member.card.node) else { continue };
+        authorities.push((member.card.node.clone(), Known::authority_of(member)));
+        peers.insert(member.card.node.clone(), Arc::clone(remote) as Arc<dyn Peer>);
     }
     if let Some(factory) = factory {
         let own = keys.card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key);

@@ -8,8 +8,8 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 16] = [
-    "demo", "up", "ask", "why", "decide", "policy", "framework", "verify", "factories", "status", "kill", "key",
+const COMMANDS: [&str; 17] = [
+    "demo", "up", "ask", "why", "decide", "policy", "framework", "verify", "factories", "status", "log", "kill", "key",
     "budget", "doctor", "facts", "completions",
 ];
 
@@ -32,6 +32,7 @@ fn help() {
     let whole: String = std::iter::once(vec!["--help"])
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
+        .chain(["check", "alarms"].map(|task| vec!["log", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

@@ -5,6 +5,7 @@
 
 mod demo;
 mod gateway;
+mod log;
 mod policy;
 mod proof;
 pub(crate) mod rows;
@@ -37,6 +38,7 @@ const BENCHES: &[Bench] = &[
         summary: "what a request through the gateway costs, against nginx",
         measure: gateway::measure,
     },
+    Bench { name: "log", summary: "what the log, its tiles and its witnesses cost", measure: |_| log::measure() },
     Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: |_| policy::measure() },
     Bench { name: "proof", summary: "what each claim about policies costs to prove", measure: |_| proof::measure() },
 ];

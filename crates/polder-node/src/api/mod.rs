@@ -27,6 +27,7 @@ use crate::refusal;
 mod decide;
 mod facts;
 mod keys;
+mod log;
 mod policies;
 mod receipts;
 
@@ -203,6 +204,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/budgets", get(keys::budgets).post(keys::set_budget))
         .route("/api/v1/budgets/reconcile", post(keys::reconcile))
         .route("/api/v1/usage", get(keys::usage))
+        .route("/api/v1/alarms", get(log::alarms))
+        .route("/api/v1/log/check", post(log::check))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
@@ -276,7 +279,7 @@ async fn decision(
     let Path(id) = id?;
     let id = receipts::decision_id(&node, &id).await?;
     let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
-    let leaf = leaf.ok_or_else(|| receipts::unknown(&id))?;
+    let leaf = leaf.ok_or_else(|| receipts::unknown_here(&node, &id))?;
     let statement: Statement = serde_json::from_slice(&leaf.statement).map_err(Problem::internal)?;
     let Statement::Decision(statement) = statement else { return Err(receipts::unknown(&id)) };
     Ok(Json(json!({

@@ -10,6 +10,7 @@ use http::{StatusCode, header};
 use polder_core::ids::{DecisionId, NodeId};
 use polder_core::receipt::{Half, Receipt};
 use polder_core::statement::v1::Statement;
+use serde_json::json;
 
 use super::{Caller, Problem};
 use crate::node::Node;
@@ -22,6 +23,18 @@ const STEP: Duration = Duration::from_millis(10);
 pub fn unknown(id: &str) -> Problem {
     let id: String = id.chars().take(64).collect();
     Problem::new(StatusCode::NOT_FOUND, format!("no decision or answer `{id}` is known to this node"))
+}
+
+/// The same, with what is known of a decision that may have been lost: this node was cut short at about its time.
+pub fn unknown_here(node: &Node, id: &str) -> Problem {
+    let Some(run) = DecisionId::parse(id).ok().and_then(|id| node.log.cut_at(id.at_ms())) else { return unknown(id) };
+    let (id, leaves) = (id.chars().take(64).collect::<String>(), run.leaves);
+    let detail = format!(
+        "`{id}` has no leaf in this log. The node was cut short at about that time, after leaf {leaves}: what it decided in its last \
+         moments was not covered by a checkpoint and is lost. If this node gave the id out, it is one of those"
+    );
+    let lost = json!({"leaves": leaves, "recorded_ms": run.recorded_ms, "next_start_ms": run.next_ms});
+    Problem::new(StatusCode::NOT_FOUND, detail).with("lost", lost)
 }
 
 /// The decision that an id means: its own, an answer's, or `last`.
@@ -53,7 +66,7 @@ pub async fn receipt(
         if tokio::time::Instant::now() >= deadline {
             let known = node.store.leaf("decision", &id).await.map_err(Problem::internal)?.is_some();
             let detail = "the execution's half is not there: the answer is still being written, or its factory is gone; try again";
-            return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { unknown(&id) });
+            return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { unknown_here(&node, &id) });
         }
         tokio::time::sleep(STEP).await;
     }

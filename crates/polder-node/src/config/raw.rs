@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use super::limits::Serve;
 pub use super::log::Log;
 pub use super::routing::{Routing, Upstream};
-use super::{Admission, ApiKey, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text};
+use super::{
+    Admission, ApiKey, Assurance, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text,
+};
 use crate::content::ContentLimits;
 use crate::frameworks;
 use crate::home::lifecycle::Guardrail;
@@ -144,6 +146,9 @@ pub struct Project {
     /// The language of its texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
+    /// What its work waits for; nothing where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance: Option<Assurance>,
 }
 
 /// The `[factory]` table.
@@ -175,12 +180,15 @@ impl Home {
         folder: &Path,
         content: &dyn Fn(String) -> ConfigError,
     ) -> Result<HomeConfig, ConfigError> {
-        let mut projects = BTreeMap::new();
+        let (mut projects, mut strict) = (BTreeMap::new(), BTreeSet::new());
         for project in self.projects {
             if project.purposes.is_empty() {
                 return Err(content(format!("project `{}` has no purpose: name at least one", project.id)));
             }
-            let Project { id, class, purposes, countries, language } = project;
+            let Project { id, class, purposes, countries, language, assurance } = project;
+            if assurance == Some(Assurance::Strict) {
+                strict.insert(id.clone());
+            }
             if projects.insert(id.clone(), Labels { class, purposes, countries, language }).is_some() {
                 return Err(content(format!("project `{id}` stands there twice")));
             }
@@ -196,6 +204,7 @@ impl Home {
             weights: self.weights,
             routing: self.routing.check(content)?,
             projects,
+            strict,
             keys: self.keys,
             guardrails: self
                 .guardrails

@@ -3,7 +3,7 @@
 //! Every attempt is a decision of its own with a leaf of its own; a factory that refuses or is gone is excluded with its reason, and
 //! nothing widens. No other node reads what is asked. Retrying without deciding is absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ed25519_dalek::SigningKey;
@@ -50,6 +50,8 @@ pub struct Home {
     /// The tenant it speaks for.
     pub tenant: TenantId,
     projects: BTreeMap<ProjectId, Labels>,
+    /// Projects whose work waits for the leaf of its decision.
+    strict: BTreeSet<ProjectId>,
     authority: SigningKey,
     peers: BTreeMap<NodeId, Arc<dyn Peer>>,
     /// What it knows of the factories.
@@ -130,6 +132,7 @@ impl Home {
             node,
             tenant: config.tenant.clone(),
             projects: config.projects.clone(),
+            strict: config.strict.clone(),
             authority,
             peers,
             view,
@@ -195,7 +198,12 @@ impl Home {
             let id = decided.id;
             let pending = self.log.append_decision(id.as_str(), decided.bytes).await?;
             let ticket = match decided.next {
-                Next::Run(ticket) => ticket,
+                Next::Run(ticket) => {
+                    if self.strict.contains(project) {
+                        pending.covered().await?;
+                    }
+                    ticket
+                }
                 // A refusal is an answer and nothing runs: it can wait until the log covers it.
                 Next::Refuse(statement) => {
                     pending.covered().await?;

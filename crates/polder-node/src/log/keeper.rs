@@ -90,7 +90,8 @@ impl Keeper {
             if let Err(error) = grown.and(rested) {
                 tracing::error!(%error, "tiles cannot be laid to rest; what they cover is not published until they are");
                 tokio::time::sleep(FAILED_PAUSE).await;
-                continue_after_failure(&mut open, &size);
+                // A writer that has ended is not waited for any longer: the next start makes the tiles.
+                open = size.has_changed().is_ok();
                 continue;
             }
             let due = self.rested_at.map_or_else(Instant::now, |at| at + REST_EVERY);
@@ -190,13 +191,6 @@ impl Keeper {
         (self.rested, self.rested_at) = (size, Some(Instant::now()));
         self.rested_note = Some(Arc::clone(&published.note));
         Ok(())
-    }
-}
-
-/// A writer that has ended while tiles cannot be laid to rest is not waited for: the next start makes them.
-fn continue_after_failure(open: &mut bool, size: &watch::Receiver<u64>) {
-    if size.has_changed().is_err() {
-        *open = false;
     }
 }
 

@@ -34,6 +34,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the head of an answer; the factory sends it as soon as it has decided.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest text that is read, in bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
 /// A factory behind TLS.
 pub struct Remote {
     node: NodeId,
@@ -87,7 +90,8 @@ impl Remote {
         Ok(sender)
     }
 
-    async fn fetch<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
+    /// What the peer answers on a path, read as JSON.
+    pub async fn fetch<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
         let response = self.send(Method::GET, path, Bytes::new()).await?;
         if response.status() != StatusCode::OK {
             return Err(self.protocol(response.status()));
@@ -95,6 +99,14 @@ impl Remote {
         let body = Limited::new(response.into_body(), FRAME_BYTES_MAX);
         let bytes = body.collect().await.map_err(|e| self.unreachable(e))?.to_bytes();
         serde_json::from_slice(&bytes).map_err(|e| self.protocol(e))
+    }
+
+    /// Sends a body to a path; the answer's status and text, whatever they are.
+    pub async fn post_text(&self, path: &str, body: Vec<u8>) -> Result<(StatusCode, String), PeerError> {
+        let response = self.send(Method::POST, path, body.into()).await?;
+        let (status, body) = (response.status(), Limited::new(response.into_body(), TEXT_BYTES_MAX));
+        let bytes = body.collect().await.map_err(|e| self.unreachable(e))?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>, PeerError> {

@@ -45,14 +45,14 @@ const RESETS_OWN_MAX: usize = 256;
 
 /// Who is on the other end of the channel.
 #[derive(Clone)]
-struct Speaker(NodeId);
+pub struct Speaker(pub NodeId);
 
-/// Serves a factory's peers until shutdown.
+/// Serves a factory's peers until shutdown; also what they may ask of its log and its witness.
 pub async fn serve(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     pins: Pins,
-    factory: Arc<Factory>,
+    (factory, log): (Arc<Factory>, Router),
     body_bytes_max: usize,
     limits: Limits,
     shutdown: Shutdown,
@@ -62,7 +62,8 @@ pub async fn serve(
         .route("/peer/v1/run", post(run))
         .route("/peer/v1/executions/{decision}", get(execution))
         .layer(DefaultBodyLimit::max(body_bytes_max.saturating_mul(2)))
-        .with_state(factory);
+        .with_state(factory)
+        .merge(log);
     serve_router(listener, config, pins, router, limits, shutdown).await;
 }
 

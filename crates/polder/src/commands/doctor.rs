@@ -84,11 +84,13 @@ async fn machine(dir: Option<&std::path::Path>) -> Vec<Finding> {
         Ok(record) => {
             for node in &record.nodes {
                 let status = match record.client(node.node.as_str()) {
-                    Ok(client) => client.get("/api/v1/status").await.map(|answer| answer.status.is_success()),
+                    Ok(client) => client.get("/api/v1/status").await.and_then(crate::client::Answer::ok),
                     Err(failure) => Err(failure),
                 };
                 findings.push(match status {
-                    Ok(true) => good(node.node.as_str(), "answers"),
+                    Ok(status) => {
+                        alarms(node.node.as_str(), &status).unwrap_or_else(|| good(node.node.as_str(), "answers"))
+                    }
                     _ => {
                         bad(node.node.as_str(), format!("does not answer; its log is under `{}`", record.dir.display()))
                     }
@@ -97,6 +99,12 @@ async fn machine(dir: Option<&std::path::Path>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What a node found wrong with any log.
+fn alarms(what: &str, status: &serde_json::Value) -> Option<Finding> {
+    let count = status["alarms"].as_u64().filter(|count| *count > 0)?;
+    Some(bad(what, format!("alarms about logs: {count}; `polder log alarms` shows the evidence")))
 }
 
 fn clock() -> Finding {
@@ -116,8 +124,9 @@ async fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
         }
     };
     let mut findings = vec![clock(), good("configuration", format!("node `{}`", config.node))];
-    if runs(&config).await {
+    if let Some(status) = runs(&config).await {
         findings.push(good("ports", "the node is running and holds them"));
+        findings.extend(alarms("alarms", &status));
     } else {
         findings.push(port("listen", config.listen));
         findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
@@ -140,10 +149,11 @@ async fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// Whether this very node answers on its own socket.
-async fn runs(config: &Config) -> bool {
-    let Ok(client) = Client::over_socket(&config.state.join("api.sock")) else { return false };
-    client.get("/api/v1/status").await.is_ok_and(|answer| answer.json()["node"] == config.node.as_str())
+/// What this very node says on its own socket, where it answers.
+async fn runs(config: &Config) -> Option<serde_json::Value> {
+    let client = Client::over_socket(&config.state.join("api.sock")).ok()?;
+    let status = client.get("/api/v1/status").await.ok()?.json();
+    (status["node"] == config.node.as_str()).then_some(status)
 }
 
 fn port(setting: &str, address: SocketAddr) -> Finding {

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod framework;
 pub mod key;
 pub mod kill;
+pub mod log;
 pub mod policy;
 pub mod status;
 pub mod up;

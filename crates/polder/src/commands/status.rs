@@ -72,6 +72,12 @@ fn row(status: &Value) -> Vec<String> {
         details.extend(problems.filter_map(|one| one["error"].as_str()).map(str::to_owned));
         details.extend(factory["terms_problem"].as_str().map(str::to_owned));
     }
+    if let Some(alarms) = status["alarms"].as_u64().filter(|alarms| *alarms > 0) {
+        details.push(format!(
+            "{}: see `polder log alarms`",
+            count(&alarms.into(), "ALARM about a log", "ALARMS about logs")
+        ));
+    }
     vec![node, "yes".into(), roles.join(", "), count(&status["log_leaves"], "entry", "entries"), details.join("; ")]
 }
 

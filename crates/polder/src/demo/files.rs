@@ -213,6 +213,7 @@ fn write_home(
             purposes: labels.purposes,
             countries: labels.countries,
             language: labels.language,
+            assurance: None,
         });
         records.push(ProjectRecord { project: project.id.clone(), key, model: project.model.clone() });
     }

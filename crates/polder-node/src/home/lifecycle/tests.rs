@@ -49,6 +49,7 @@ impl Bench {
             weights: Weights { price: 1, load: 0, latency: 0, ..Weights::default() },
             routing: crate::config::Routing::default(),
             projects: BTreeMap::new(),
+            strict: Default::default(),
             keys: Vec::new(),
             guardrails: guardrails.iter().map(|text| Guardrail::parse("claim.toml", text).unwrap()).collect(),
             // Never asked where a change is narrower; where it is asked, it is not there.

@@ -68,3 +68,23 @@ fn a_broken_batch_is_an_error() {
         assert!(v1::unpack(&packed[..place]).is_err());
     }
 }
+
+/// What someone does who can write the database: other tests look whether the log notices.
+impl Store {
+    /// Puts another statement, and another commitment where one is given, in the place of the first leaf, alone in its batch.
+    pub async fn forge_first(&self, salt: &[u8; 32], statement: &[u8], commitment: Option<Digest>) {
+        let id = DecisionId::at(0, [0; 10]);
+        let forged = Leaf { salt: *salt, statement: statement.to_vec(), ..leaf("decision", &id, 0, "") };
+        let sql = "UPDATE leaves SET statements = ? WHERE first = 0";
+        sqlx::query(sql).bind(v1::pack(&[forged])).execute(&self.pool).await.unwrap();
+        if let Some(commitment) = commitment {
+            let sql = "UPDATE leaves SET commitments = ? WHERE first = 0";
+            sqlx::query(sql).bind(commitment.0.to_vec()).execute(&self.pool).await.unwrap();
+        }
+    }
+
+    /// Removes the log's kept end.
+    pub async fn forget_tree(&self) {
+        sqlx::query("DELETE FROM tree_end").execute(&self.pool).await.unwrap();
+    }
+}

@@ -103,6 +103,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
             purposes: Purpose::all().into_iter().collect::<BTreeSet<_>>(),
             countries: None,
             language: None,
+            assurance: None,
         }],
         keys: vec![ApiKey { sha256: sha256(key), project }],
         guardrails: Vec::new(),

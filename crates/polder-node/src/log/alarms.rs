@@ -1,0 +1,163 @@
+//! What was found wrong with a log: kept for good, shown to operators, told to peers.
+//!
+//! A fork is proved by two checkpoints that its log has signed, so whoever holds the log's key can check it, and only such alarms
+//! are believed when a peer tells them. What a witness merely saw stays with it. Acting on an alarm is absent: that is a person's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use polder_core::ids::NodeId;
+use polder_core::keys::Role;
+use polder_core::note::{Checkpoint, Note, VerifierKey};
+use polder_core::witness::Evidence;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::clock::now_ms;
+use crate::config::Member;
+use crate::store::{AlarmRow, Store, StoreError};
+
+/// What is wrong with a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It has signed two histories; the evidence proves it.
+    Fork,
+    /// It came with less than it had shown before.
+    Shrunk,
+    /// It did not show that it goes on from what it had shown before.
+    Unproven,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::Shrunk => "shrunk",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
+/// What a node tells its peers: `GET /peer/v1/alarms`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// Evidence of forks.
+    pub forks: Vec<Evidence>,
+    /// Checkpoints of other logs that it has cosigned lately, so that what each was shown can be compared.
+    pub seen: Vec<String>,
+}
+
+/// How many cosigned checkpoints of each log are told.
+const SEEN_TOLD: u32 = 8;
+/// Most entries that are read of what a peer tells.
+const TOLD_MAX: usize = 4_096;
+
+/// The alarms of a node.
+#[derive(Clone)]
+pub struct Alarms {
+    own: NodeId,
+    store: Store,
+    keys: Arc<BTreeMap<String, VerifierKey>>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Alarms {
+    /// Opens what was found so far. The logs are those of the members, and the node's own.
+    pub async fn open(store: Store, own: VerifierKey, node: NodeId, members: &[Member]) -> Result<Self, StoreError> {
+        let others = members.iter().filter(|member| member.card.node != node);
+        let others = others.filter_map(|member| {
+            let key = member.card.key(Role::Log).ok()?;
+            let key = VerifierKey::of_log(&member.card.node, key);
+            Some((key.name().to_owned(), key))
+        });
+        let keys: BTreeMap<String, VerifierKey> = others.chain([(own.name().to_owned(), own)]).collect();
+        let count = Arc::new(AtomicUsize::new(store.alarms().await?.len()));
+        Ok(Self { own: node, store, keys: Arc::new(keys), count })
+    }
+
+    /// The node that these are the alarms of.
+    pub fn own(&self) -> &NodeId {
+        &self.own
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The key of a log by its name.
+    pub fn key(&self, origin: &str) -> Option<&VerifierKey> {
+        self.keys.get(origin)
+    }
+
+    /// Raises an alarm about a fork, unless its evidence proves nothing.
+    pub async fn fork(&self, evidence: &Evidence, heard: &NodeId) -> Result<(), StoreError> {
+        let Some(origin) = evidence.origin() else { return Ok(()) };
+        let proved = self.keys.get(&origin).is_some_and(|key| evidence.check(key).is_ok());
+        let (true, Ok(id)) = (proved, evidence.id()) else { return Ok(()) };
+        let bytes = serde_json::to_vec(evidence).unwrap_or_default();
+        self.keep(Kind::Fork, id.to_hex(), origin, heard, bytes).await
+    }
+
+    /// Raises an alarm about something that this node saw and cannot prove to others: what it knew, and what came.
+    pub async fn saw(&self, kind: Kind, origin: &str, first: &str, second: &str) -> Result<(), StoreError> {
+        let evidence = json!({"first": first, "second": second});
+        let Ok(id) = polder_core::canonical::digest("polder/alarm/v1", &evidence) else { return Ok(()) };
+        let own = self.own.clone();
+        self.keep(kind, id.to_hex(), origin.to_owned(), &own, evidence.to_string().into_bytes()).await
+    }
+
+    async fn keep(
+        &self,
+        kind: Kind,
+        id: String,
+        origin: String,
+        heard: &NodeId,
+        evidence: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let (log, heard) = (origin.clone(), heard.to_string());
+        let row = AlarmRow { id, origin, kind: kind.name().to_owned(), at_ms: now_ms(), heard, evidence };
+        if self.store.keep_alarm(&row).await? {
+            self.count.fetch_add(1, Ordering::AcqRel);
+            tracing::error!(log, kind = row.kind, from = row.heard, "a log is not what it was: see `polder status`");
+        }
+        Ok(())
+    }
+
+    /// What peers are told.
+    pub async fn told(&self) -> Result<Told, StoreError> {
+        let forks = self.store.alarms().await?.into_iter().filter(|row| row.kind == Kind::Fork.name());
+        let forks = forks.filter_map(|row| serde_json::from_slice(&row.evidence).ok()).collect();
+        Ok(Told { forks, seen: self.store.seen_lately(SEEN_TOLD).await? })
+    }
+
+    /// Takes in what a peer tells: evidence that proves itself, and checkpoints that disagree with those seen here.
+    pub async fn hear(&self, told: &Told, from: &NodeId) -> Result<(), StoreError> {
+        for evidence in told.forks.iter().take(TOLD_MAX) {
+            self.fork(evidence, from).await?;
+        }
+        for text in told.seen.iter().take(TOLD_MAX) {
+            let Ok(note) = Note::parse(text) else { continue };
+            let Ok(checkpoint) = Checkpoint::parse(&note.text) else { continue };
+            let Some(seen) = self.store.seen_at(&checkpoint.origin, checkpoint.size).await? else { continue };
+            if seen.root != checkpoint.root {
+                self.fork(&Evidence::of_one_size(&seen.note, &note, checkpoint.root), from).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The alarms for people and programs, the oldest first.
+    pub async fn list(&self) -> Result<Vec<Value>, StoreError> {
+        let row = |row: AlarmRow| {
+            let evidence: Value = serde_json::from_slice(&row.evidence).unwrap_or_default();
+            let log = row.origin.strip_prefix("polder/").unwrap_or(&row.origin).to_owned();
+            json!({
+                "id": row.id, "log": log, "kind": row.kind, "at_ms": row.at_ms, "heard_from": row.heard,
+                "proved": row.kind == Kind::Fork.name(), "evidence": evidence,
+            })
+        };
+        Ok(self.store.alarms().await?.into_iter().map(row).collect())
+    }
+}
