@@ -174,10 +174,10 @@ fn strangers_read_the_log_and_its_cosignatures() {
     let bank = site(&demo, "bank-home");
     let shown = until("a checkpoint over all of it with cosignatures", || {
         let shown = checkpoint(&bank);
-        (shown.size >= 4 && cosigners(&demo, &shown).len() >= 2).then_some(shown)
+        // Every factory is a witness.
+        (shown.size >= 4 && cosigners(&demo, &shown).len() == 8).then_some(shown)
     });
     assert_eq!(shown.origin, "polder/bank-home");
-    assert_eq!(cosigners(&demo, &shown).len(), 8, "every factory is a witness");
     assert_eq!(root(&leaves(&bank, shown.size)), shown.root);
     let (log_name, blob) = &shown.lines[0];
     assert_eq!(log_name, "polder/bank-home");
@@ -223,7 +223,7 @@ fn a_witness_answers_as_the_specification_says() {
         403
     );
     assert_eq!(paris.call("POST", "/witness/add-checkpoint", &[], b"old 0\n\nwhatever\n").status, 400);
-    assert_eq!(paris.call("POST", "/witness/add-checkpoint", &[], &vec![b'a'; 100_000]).status, 413);
+    assert_eq!(paris.call("POST", "/witness/add-checkpoint", &[], &vec![b'a'; 70_000]).status, 413);
     assert_eq!(paris.get("/witness/add-checkpoint").status, 405);
     // A stranger's rubbish around a checkpoint that was really signed accuses nobody.
     assert_eq!(alarms(&demo, "paris"), Vec::<Value>::new());
@@ -336,7 +336,7 @@ fn a_node_killed_a_hundred_times_keeps_every_leaf_that_it_showed() {
     let site = Endpoint { address: listen, key };
     let end = checkpoint(&site);
     let all = leaves(&site, end.size);
-    assert!(end.size > times as u64, "{} leaves in {times} rounds", end.size);
+    assert!(end.size > times, "{} leaves in {times} rounds", end.size);
     seen.insert(end.size, end);
     for (size, shown) in &seen {
         assert_eq!(root(&all[..*size as usize]), shown.root, "the tree of {size} leaves is no prefix any more");

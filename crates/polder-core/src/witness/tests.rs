@@ -40,11 +40,12 @@ fn what_goes_on_is_cosigned_and_nothing_else() {
     let (old, new) = (tree(6, 99), tree(11, 99));
     let ((known, known_note), (next, note)) = (signed(&old), signed(&new));
     let proof = new.consistency(6, 11).unwrap();
+    let again = known.clone();
     let known = Some((&known, known_note.as_str()));
     let judge = |submission: &Submission, known| super::judge(submission, &log(), known);
     assert_eq!(judge(&submit(6, proof.clone(), &note), known), Judgement::Cosign(next.clone()));
     assert_eq!(judge(&submit(0, Vec::new(), &note), None), Judgement::Cosign(next.clone()));
-    assert_eq!(judge(&submit(6, Vec::new(), &known_note), known), Judgement::Cosign(known.unwrap().0.clone()), "again");
+    assert_eq!(judge(&submit(6, Vec::new(), &known_note), known), Judgement::Cosign(again), "again");
     assert_eq!(judge(&submit(0, Vec::new(), &note), known), Judgement::Conflict(6, None));
     assert_eq!(judge(&submit(12, Vec::new(), &note), known), Judgement::Backwards);
     assert_eq!(judge(&submit(3, Vec::new(), &note), None), Judgement::Conflict(0, None));

@@ -57,6 +57,7 @@ fn config() -> HomeConfig {
         routing: crate::config::Routing::default(),
         weights: Weights { price: 1, load: 1, latency: 1, ..Weights::default() },
         projects: [(project.clone(), labels)].into(),
+        strict: Default::default(),
         keys: vec![ApiKey { sha256: Digest(digest_of("written-down")), project }],
         guardrails: Vec::new(),
         solver: None,

@@ -17,6 +17,7 @@ use crate::store::Store;
 /// How many tiles are kept in memory, of 16 kB each.
 const KEPT_MAX: usize = 96;
 
+type Kept = VecDeque<(Place, Arc<Tree>)>;
 type Making<'a> = Pin<Box<dyn Future<Output = Result<Arc<Tree>, LogError>> + Send + 'a>>;
 
 /// Where full tiles and bundles come from.
@@ -24,7 +25,7 @@ type Making<'a> = Pin<Box<dyn Future<Output = Result<Arc<Tree>, LogError>> + Sen
 pub struct Shelf {
     store: Store,
     archive: Option<Archive>,
-    kept: Arc<Mutex<VecDeque<(Place, Arc<Tree>)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Shelf {
