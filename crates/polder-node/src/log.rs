@@ -28,6 +28,8 @@ use crate::store::{ForeignHalf, Leaf, PolicyText, Run, Store, StoreError, Stored
 
 pub mod alarms;
 mod archive;
+#[cfg(feature = "s3")]
+mod bucket;
 mod check;
 mod growing;
 mod keeper;

@@ -198,58 +198,6 @@ fn a_forged_history_betrays_the_root_it_began_with() {
     assert_eq!(prefix_root(8, 11, &forged.root(), &forged.consistency(8, 11).unwrap()), None);
 }
 
-/// Our files as Cloudflare's `tlog_tiles` wants to read them.
-struct Reader<'a>(&'a BTreeMap<Place, Vec<u8>>);
-
-impl tlog_tiles::TileReader for Reader<'_> {
-    fn height(&self) -> u8 {
-        8
-    }
-
-    fn read_tiles(&self, tiles: &[tlog_tiles::Tile]) -> Result<Vec<Vec<u8>>, tlog_tiles::Error> {
-        Ok(tiles.iter().map(|tile| self.0[&Place::parse(&their_path(tile)).unwrap()].clone()).collect())
-    }
-
-    fn save_tiles(&self, _: &[tlog_tiles::Tile], _: &[Vec<u8>]) {}
-}
-
-/// Theirs names the height, which C2SP's fixes.
-fn their_path(tile: &tlog_tiles::Tile) -> String {
-    tile.path().replacen("tile/8/", "tile/", 1)
-}
-
-#[test]
-fn another_authors_reader_agrees() {
-    let (tree, edge, mut files) = written_log(&[300, 5, 66_000]);
-    let size = edge.size();
-    for (old, new) in [(0, size), (300, 305), (255, 257), (65_535, size)] {
-        let theirs: BTreeSet<_> = tlog_tiles::Tile::new_tiles(8, old, new).iter().map(their_path).collect();
-        let ours = written(old, new).into_iter().filter(|place| place.kind != Kind::Entries);
-        assert_eq!(ours.map(|place| place.path()).collect::<BTreeSet<_>>(), theirs, "{old} {new}");
-    }
-    let hash = |digest: Digest| tlog_tiles::Hash(digest.0);
-    let check = |files: &BTreeMap<Place, Vec<u8>>, leaf: u64| {
-        let reader = Reader(files);
-        let hashes = tlog_tiles::TileHashReader::new(size, hash(tree.root()), &reader);
-        let proof = tlog_tiles::prove_record(size, leaf, &hashes).ok()?;
-        let entry = tlog_tiles::record_hash(&leaf.to_be_bytes());
-        tlog_tiles::check_record(&proof, size, hash(tree.root()), leaf, entry).ok()?;
-        Some(proof.iter().map(|hash| Digest(hash.0)).collect::<Vec<_>>())
-    };
-    for leaf in [0, 299, 300, 65_536, size - 1] {
-        assert_eq!(check(&files, leaf), tree.inclusion(leaf, size));
-    }
-    for old in [1, 256, 305, 65_000] {
-        let path: Vec<_> = tree.consistency(old, size).unwrap().into_iter().map(hash).collect();
-        let (new_root, old_root) = (hash(tree.root()), hash(tree.root_at(old).unwrap()));
-        assert!(tlog_tiles::check_tree(&path, size, new_root, old, old_root).is_ok());
-        assert!(tlog_tiles::check_tree(&path, size, old_root, old, old_root).is_err());
-    }
-    // It also notices what was changed.
-    files.get_mut(&Place::tile(0, 1)).unwrap()[40] ^= 1;
-    assert_eq!(check(&files, 300), None);
-}
-
 proptest! {
     #[test]
     fn every_place_has_one_path(level in 0u8..64, index in 0u64..u64::MAX / 1000, width in 1u16..=256, entries: bool) {

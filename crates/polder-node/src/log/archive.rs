@@ -3,21 +3,13 @@
 //! What lies there is a whole tiled log by itself: whoever serves the folder or the bucket over HTTP serves the log. Nothing of
 //! it is the only copy: every tile can be made again from the leaves in the database. So a write is not synced.
 
-use std::fmt::Display;
-use std::path::Path as FilePath;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig};
-
+#[cfg(feature = "s3")]
+use super::bucket::Bucket;
 use crate::config::Tiles;
-
-/// How long one request to a bucket may take, with what is tried again.
-const BUCKET_TIMEOUT: Duration = Duration::from_secs(10);
-const BUCKET_RETRIES: usize = 3;
 
 /// Why tiles cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -30,80 +22,115 @@ pub struct ArchiveError {
 /// Where tiles lie.
 #[derive(Clone)]
 pub struct Archive {
-    store: Arc<dyn ObjectStore>,
     place: Arc<str>,
-    prefix: Arc<str>,
+    kept: Kept,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Folder(PathBuf),
+    #[cfg(feature = "s3")]
+    Bucket(Arc<Bucket>),
 }
 
 impl Archive {
-    /// Opens a folder, making it where it is missing, or a bucket, which must be there once something is written.
+    /// Opens a folder, making it where it is missing, or a bucket.
     pub fn open(tiles: &Tiles) -> Result<Self, ArchiveError> {
         match tiles {
             Tiles::Disk(folder) => Self::folder(folder),
+            #[cfg(feature = "s3")]
             Tiles::S3(s3, secret) => {
                 let place = format!("{}/{}", s3.endpoint, s3.bucket);
-                let failed = |e: Error| ArchiveError { place: place.clone(), reason: e.to_string() };
-                let retry = RetryConfig {
-                    max_retries: BUCKET_RETRIES,
-                    retry_timeout: BUCKET_TIMEOUT,
-                    backoff: BackoffConfig::default(),
-                };
-                let client = ClientOptions::new().with_timeout(BUCKET_TIMEOUT);
-                let bucket = AmazonS3Builder::new()
-                    .with_client_options(client)
-                    .with_endpoint(&s3.endpoint)
-                    .with_allow_http(s3.endpoint.starts_with("http://"))
-                    .with_bucket_name(&s3.bucket)
-                    .with_region(s3.region.as_deref().unwrap_or("us-east-1"))
-                    .with_access_key_id(&s3.key_id)
-                    .with_secret_access_key(secret)
-                    .with_retry(retry)
-                    .build()
-                    .map_err(failed)?;
-                let prefix =
-                    s3.prefix.as_deref().map_or_else(String::new, |text| format!("{}/", text.trim_matches('/')));
-                Ok(Self { store: Arc::new(bucket), place: place.into(), prefix: prefix.into() })
+                match Bucket::open(s3, secret) {
+                    Ok(bucket) => Ok(Self { place: place.into(), kept: Kept::Bucket(Arc::new(bucket)) }),
+                    Err(reason) => Err(ArchiveError { place, reason }),
+                }
             }
+            #[cfg(not(feature = "s3"))]
+            Tiles::S3(s3, _) => Err(ArchiveError {
+                place: format!("{}/{}", s3.endpoint, s3.bucket),
+                reason:
+                    "this `polder` was built without buckets: build it with `--features s3`, or set `store = \"disk\"`"
+                        .to_owned(),
+            }),
         }
     }
 
     /// A folder, which is made where it is missing.
-    pub fn folder(folder: &FilePath) -> Result<Self, ArchiveError> {
+    pub fn folder(folder: &Path) -> Result<Self, ArchiveError> {
         let place = folder.display().to_string();
-        let failed = |e: &dyn Display| ArchiveError { place: place.clone(), reason: e.to_string() };
-        std::fs::create_dir_all(folder).map_err(|e| failed(&e))?;
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| failed(&e))?;
-        Ok(Self { store: Arc::new(store), place: place.into(), prefix: "".into() })
+        match std::fs::create_dir_all(folder) {
+            Ok(()) => Ok(Self { place: place.into(), kept: Kept::Folder(folder.to_owned()) }),
+            Err(error) => Err(ArchiveError { place, reason: error.to_string() }),
+        }
     }
 
-    fn path(&self, name: &str) -> Path {
-        Path::from(format!("{}{name}", self.prefix))
-    }
-
-    fn failed(&self, error: impl Display) -> ArchiveError {
+    fn failed(&self, error: impl ToString) -> ArchiveError {
         ArchiveError { place: self.place.to_string(), reason: error.to_string() }
     }
 
     /// What lies under a name; `None` where nothing does.
     pub async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let got = match self.store.get(&self.path(name)).await {
-            Ok(got) => got,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(self.failed(error)),
-        };
-        Ok(Some(got.bytes().await.map_err(|e| self.failed(e))?.to_vec()))
+        match &self.kept {
+            Kept::Folder(folder) => {
+                let path = folder.join(name);
+                blocking(move || absent(std::fs::read(&path).map(Some), None)).await.map_err(|e| self.failed(e))
+            }
+            #[cfg(feature = "s3")]
+            Kept::Bucket(bucket) => bucket.get(name).await.map_err(|e| self.failed(e)),
+        }
     }
 
     /// Puts something under a name, whole or not at all.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), ArchiveError> {
-        self.store.put(&self.path(name), PutPayload::from(bytes)).await.map(drop).map_err(|e| self.failed(e))
+        match &self.kept {
+            Kept::Folder(folder) => {
+                let path = folder.join(name);
+                blocking(move || put(&path, &bytes)).await.map_err(|e| self.failed(e))
+            }
+            #[cfg(feature = "s3")]
+            Kept::Bucket(bucket) => bucket.put(name, bytes).await.map_err(|e| self.failed(e)),
+        }
     }
 
     /// Removes what lies under a name; nothing may lie there.
     pub async fn remove(&self, name: &str) -> Result<(), ArchiveError> {
-        match self.store.delete(&self.path(name)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed(error)),
+        match &self.kept {
+            Kept::Folder(folder) => {
+                let path = folder.join(name);
+                blocking(move || absent(std::fs::remove_file(&path), ())).await.map_err(|e| self.failed(e))
+            }
+            #[cfg(feature = "s3")]
+            Kept::Bucket(bucket) => bucket.remove(name).await.map_err(|e| self.failed(e)),
         }
     }
+}
+
+/// Work on files, away from the threads that serve.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// What is not there is no error.
+fn absent<T>(done: io::Result<T>, otherwise: T) -> io::Result<T> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(otherwise),
+        done => done,
+    }
+}
+
+/// Writes beside the place and moves there: a file is whole or absent. Its folder is made where it is missing.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    if let Err(error) = std::fs::write(&beside, bytes) {
+        match path.parent() {
+            Some(folder) if error.kind() == ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder)?;
+                std::fs::write(&beside, bytes)?;
+            }
+            _ => return Err(error),
+        }
+    }
+    std::fs::rename(&beside, path)
 }
