@@ -300,6 +300,10 @@ fn a_node_killed_a_hundred_times_keeps_every_leaf_that_it_showed() {
     let (folder, engine) = (Folder::new(), Painter::start());
     let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let arguments = ["up", "--upstream", &engine.url, "--listen", &listen, "--state", "front"];
+    Running::start(folder.path(), &arguments).end();
+    let file = folder.path().join("front/node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "\n[factory.upstream.models.ranker]\noffers = [\"rerank\"]\n").unwrap();
     let mut seen: BTreeMap<u64, Shown> = BTreeMap::new();
     let mut lost = Vec::new();
     let mut key = String::new();
@@ -319,7 +323,7 @@ fn a_node_killed_a_hundred_times_keeps_every_leaf_that_it_showed() {
                 std::thread::spawn(move || load(&site, &stop))
             })
             .collect();
-        let until = Instant::now() + Duration::from_millis(20 + round % 7 * 15);
+        let until = Instant::now() + Duration::from_millis(60 + round % 7 * 20);
         while Instant::now() < until {
             let shown = checkpoint(&site);
             if let Some(before) = seen.get(&shown.size) {
@@ -369,7 +373,8 @@ fn load(site: &Endpoint, stop: &AtomicBool) -> Option<String> {
         let Ok(reply) = asked else { break };
         match reply.header("polder-decision") {
             Some(decision) if reply.status == 200 => last = Some(decision.to_owned()),
-            _ => break,
+            // It may not know the engine's models yet.
+            _ => std::thread::sleep(Duration::from_millis(2)),
         }
     }
     last
