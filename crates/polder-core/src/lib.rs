@@ -9,6 +9,10 @@
 pub mod audit;
 pub mod breaker;
 pub mod canonical;
+pub mod check;
+pub mod cose;
+pub mod dsse;
+pub mod export;
 pub mod facts;
 pub mod framework;
 pub mod ids;
@@ -26,6 +30,7 @@ pub mod retry;
 pub mod statement;
 pub mod ticket;
 pub mod tlog_policy;
+pub mod tlog_proof;
 pub mod trial;
 pub mod usage;
 pub mod world;

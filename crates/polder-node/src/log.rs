@@ -12,7 +12,7 @@ use polder_core::canonical::CanonicalError;
 use polder_core::keys::NodeCard;
 use polder_core::merkle::{self, Tree};
 use polder_core::note::{Checkpoint, origin};
-use polder_core::receipt::Half;
+use polder_core::receipt::{Half, Sealed};
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
 use tokio::sync::{Notify, oneshot};
@@ -104,6 +104,7 @@ pub struct Log {
     state: Arc<RwLock<State>>,
     store: Store,
     card: Arc<NodeCard>,
+    key: Arc<SigningKey>,
 }
 
 /// A leaf on its way: await it to know its place in the log.
@@ -129,9 +130,10 @@ impl Log {
         let note = sign(&tree, &card, &key);
         let state = Arc::new(RwLock::new(State { tree, note }));
         let queue = Arc::<Queue>::default();
+        let sealing = Arc::new(key.clone());
         let writer = Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card) };
         tokio::spawn(writer.run(Arc::clone(&queue)));
-        Ok(Self { queue, state, store, card })
+        Ok(Self { queue, state, store, card, key: sealing })
     }
 
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
@@ -201,6 +203,14 @@ impl Log {
         let salt = pending.salt;
         let index = pending.covered().await?;
         Ok(self.prove_at(index, salt, statement))
+    }
+
+    /// A half under signatures over its statement itself, for those who ask for it in another form. Nothing is signed so while a
+    /// request runs. `None` where the half is not of this log.
+    pub fn seal(&self, half: Half) -> Option<Sealed> {
+        let export = half.export().ok().filter(|export| *export.log.key() == self.key.verifying_key())?;
+        let seals = export.seal(&self.key).ok()?;
+        Some(Sealed { half, seals })
     }
 
     fn prove(&self, leaf: StoredLeaf) -> Option<Half> {
