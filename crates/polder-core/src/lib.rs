@@ -9,6 +9,10 @@
 pub mod audit;
 pub mod breaker;
 pub mod canonical;
+pub mod check;
+pub mod cose;
+pub mod dsse;
+pub mod export;
 pub mod facts;
 pub mod framework;
 pub mod ids;
@@ -27,6 +31,7 @@ pub mod statement;
 pub mod ticket;
 pub mod tiles;
 pub mod tlog_policy;
+pub mod tlog_proof;
 pub mod trial;
 pub mod usage;
 pub mod witness;

@@ -8,9 +8,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, CanonicalError, Digest, bytes_as_hex};
+pub use crate::check::{Check, Failure};
+use crate::export::{Export, Seals};
 use crate::keys::{NodeCard, Role};
 use crate::merkle;
-use crate::note::{self, Checkpoint};
+use crate::note::{self, Checkpoint, VerifierKey};
 use crate::placement::Outcome;
 use crate::statement::commitment;
 use crate::statement::v1::{DecisionStatement, ExecutionStatement, Statement};
@@ -50,32 +52,14 @@ pub struct Half {
     pub card: NodeCard,
 }
 
-/// What was checked, in the order of checking. The failed one names the failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Check {
-    /// The file is a receipt in its one form.
-    Format,
-    /// Both nodes' identities signed their role keys.
-    Keys,
-    /// Both identities are those of the members that the verifier names.
-    Members,
-    /// Both checkpoints are signed by their logs' keys.
-    Checkpoint,
-    /// Both statements stand in their logs.
-    Inclusion,
-    /// The decision and the execution speak of the same ticket.
-    Pairing,
-}
-
-/// Why a receipt does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// The check that failed.
-    pub check: Check,
-    /// What is wrong.
-    pub message: String,
+/// A half, and its node's signatures over the statement itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The half.
+    pub half: Half,
+    /// The signatures, by the key of the half's log.
+    pub seals: Seals,
 }
 
 /// What a receipt that holds says.
@@ -88,7 +72,7 @@ pub struct Report {
 }
 
 fn failure(check: Check, message: impl Into<String>) -> Failure {
-    Failure { check, message: message.into() }
+    Failure::new(check, message)
 }
 
 impl Receipt {
@@ -151,6 +135,20 @@ fn check_member(card: &NodeCard, members: &[NodeCard]) -> Result<(), Failure> {
 }
 
 impl Half {
+    /// The half as what other people's forms are made of.
+    pub fn export(&self) -> Result<Export, Failure> {
+        self.card.check().map_err(|e| failure(Check::Keys, e.to_string()))?;
+        let key = self.card.key(Role::Log).map_err(|e| failure(Check::Keys, e.to_string()))?;
+        Ok(Export {
+            log: VerifierKey::of_log(&self.card.node, key),
+            salt: self.salt,
+            statement: self.statement.to_bytes().map_err(|e| failure(Check::Format, e.to_string()))?,
+            index: self.index,
+            path: self.path.clone(),
+            checkpoint: self.checkpoint.clone(),
+        })
+    }
+
     fn open_checkpoint(&self) -> Result<Checkpoint, Failure> {
         let key = self.card.key(Role::Log).map_err(|e| failure(Check::Keys, e.to_string()))?;
         let opened = Checkpoint::open(&self.checkpoint, &note::origin(&self.card.node), &key);
@@ -217,20 +215,6 @@ fn check_pair(decision: &DecisionStatement, execution: &ExecutionStatement) -> R
     match pairs.iter().find(|(holds, _)| !holds) {
         Some((_, message)) => Err(failure(Check::Pairing, *message)),
         None => Ok(()),
-    }
-}
-
-impl Check {
-    /// The check's name in messages and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Format => "format",
-            Self::Keys => "keys",
-            Self::Members => "members",
-            Self::Checkpoint => "checkpoint",
-            Self::Inclusion => "inclusion",
-            Self::Pairing => "pairing",
-        }
     }
 }
 

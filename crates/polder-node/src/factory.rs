@@ -15,7 +15,7 @@ use polder_core::ids::{ModelId, NodeId, TenantId};
 use polder_core::keys::{NodeCard, Role, Signed};
 use polder_core::placement::{self, NO_CAPACITY};
 use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema, Usage};
-use polder_core::receipt::Half;
+use polder_core::receipt::{Half, Sealed};
 use polder_core::request::Request;
 use polder_core::statement::v1::Statement;
 use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Capability, Ticket};
@@ -211,6 +211,11 @@ impl Factory {
             }
         };
         matches!(&half.statement, Statement::Execution(statement) if statement.home == *home).then_some(half)
+    }
+
+    /// The same half under this factory's signatures over its statement.
+    pub async fn sealed(&self, home: &NodeId, decision: &str) -> Option<Sealed> {
+        self.log.seal(self.execution(home, decision).await?)
     }
 
     /// Runs an envelope that arrived in the channel of `home`, or says why not. `near` says that the home is this very node,

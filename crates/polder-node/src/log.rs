@@ -16,7 +16,7 @@ use polder_core::canonical::{CanonicalError, Digest};
 use polder_core::keys::NodeCard;
 use polder_core::merkle;
 use polder_core::note::{Checkpoint, Note, origin};
-use polder_core::receipt::Half;
+use polder_core::receipt::{Half, Sealed};
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
 use polder_core::tiles::{Edge, TileError};
@@ -169,6 +169,7 @@ pub struct Log {
     cosigned: Arc<AtomicBool>,
     cut: Arc<[Run]>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    key: Arc<SigningKey>,
 }
 
 /// A leaf on its way: await it to know its place in the log.
@@ -295,6 +296,14 @@ impl Log {
             None => self.signed_path(index).await?,
         };
         Ok(Some(Half { statement, salt, index, path, checkpoint, card: NodeCard::clone(&self.card) }))
+    }
+
+    /// A half under signatures over its statement itself, for those who ask for it in another form. Nothing is signed so while a
+    /// request runs. `None` where the half is not of this log.
+    pub fn seal(&self, half: Half) -> Option<Sealed> {
+        let export = half.export().ok().filter(|export| *export.log.key() == self.key.verifying_key())?;
+        let seals = export.seal(&self.key).ok()?;
+        Some(Sealed { half, seals })
     }
 
     /// Proves a leaf that was read from the database, and that it is what was signed.

@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 17] = [
-    "demo", "up", "ask", "why", "decide", "policy", "framework", "verify", "factories", "status", "log", "kill", "key",
-    "budget", "doctor", "facts", "completions",
+const COMMANDS: [&str; 18] = [
+    "demo", "up", "ask", "why", "decide", "policy", "framework", "receipt", "verify", "factories", "status", "log",
+    "kill", "key", "budget", "doctor", "facts", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -32,6 +32,7 @@ fn help() {
     let whole: String = std::iter::once(vec!["--help"])
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
+        .chain([vec!["receipt", "export", "--help"]])
         .chain(["check", "alarms"].map(|task| vec!["log", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();

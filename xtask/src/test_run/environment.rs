@@ -69,6 +69,9 @@ fn node_folder(root: &Path) -> PathBuf {
     root.join(FOLDER).join("node")
 }
 
+/// Where Debian puts Go's `sumdb` packages.
+const GO_MODULES: &str = "/usr/share/gocode/src/golang.org/x/mod/sumdb";
+
 /// On Debian as root, the interpreters themselves and the solver are installed too; elsewhere they must be there.
 fn debian_packages() {
     let mut wanted = Vec::new();
@@ -80,6 +83,13 @@ fn debian_packages() {
     }
     if cvc5().is_none() {
         wanted.push("cvc5");
+    }
+    // Verifiers of receipts that others wrote: Go's own packages, and a browser for the page.
+    if !process::works(Command::new("go").arg("version")) || !Path::new(GO_MODULES).is_dir() {
+        wanted.extend(["golang-go", "golang-golang-x-mod-dev"]);
+    }
+    if !Path::new("/usr/bin/chromium").is_file() {
+        wanted.push("chromium");
     }
     let root = process::capture(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if wanted.is_empty() || !root || !process::works(Command::new("apt-get").arg("--version")) {

@@ -192,6 +192,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/factories/{factory}/passport", get(facts::passport))
         .route("/api/v1/decisions/{id}", get(decision))
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
+        .route("/api/v1/sealed/{part}/{id}", get(receipts::sealed))
         .route("/api/v1/decide", post(decide::decide))
         .route("/api/v1/policies", get(policies::list))
         .route("/api/v1/policies/activate", post(policies::activate))

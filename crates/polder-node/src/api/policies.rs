@@ -134,7 +134,7 @@ pub async fn diff(
     Ok(Json(home.lifecycle.diff(&home.view, old, new, last.unwrap_or(LAST)).await?))
 }
 
-fn home(node: &Node) -> Result<&Arc<Home>, Problem> {
+pub(super) fn home(node: &Node) -> Result<&Arc<Home>, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "this node is no home: ask a tenant's node for its policies");
     node.home.as_ref().ok_or_else(missing)
 }

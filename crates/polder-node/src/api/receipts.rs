@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use polder_core::ids::{DecisionId, NodeId};
-use polder_core::receipt::{Half, Receipt};
+use polder_core::receipt::{Half, Receipt, Sealed};
 use polder_core::statement::v1::Statement;
 use serde_json::json;
 
@@ -90,4 +91,48 @@ async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Hal
     let Ok(Some(half)) = peer.execution(id).await else { return Ok(None) };
     home.keep_half(id, &half).await.map_err(Problem::internal)?;
     Ok(Some(half))
+}
+
+/// `GET /api/v1/sealed/{part}/{id}`: one statement with its place in its log and its node's signatures over it, for those who
+/// want it in another form. `part` is `decision`, `execution` or `activation`; an activation's id is a policy's version.
+pub async fn sealed(
+    State(node): State<Arc<Node>>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<Sealed>, Problem> {
+    let Path((part, id)) = path?;
+    let found = match part.as_str() {
+        "decision" | "execution" => {
+            caller.reads()?;
+            let id = decision_id(&node, &id).await?;
+            if part == "decision" { own(&node, "decision", &id).await? } else { sealed_execution(&node, &id).await? }
+        }
+        "activation" => {
+            caller.reads_policies()?;
+            let version = super::policies::home(&node)?.lifecycle.version(&id).await?;
+            let half = node.log.half_at(version.leaf).await.map_err(Problem::internal)?;
+            half.filter(|half| matches!(half.statement, Statement::Activation(_))).and_then(|half| node.log.seal(half))
+        }
+        _ => {
+            let detail = "the part is none of `decision`, `execution`, `activation`";
+            return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+        }
+    };
+    let missing =
+        || Problem::new(StatusCode::NOT_FOUND, "there is no such statement here, or its factory does not answer");
+    found.map(Json).ok_or_else(missing)
+}
+
+async fn own(node: &Node, kind: &str, id: &str) -> Result<Option<Sealed>, Problem> {
+    let half = node.log.half(kind, id).await.map_err(Problem::internal)?;
+    Ok(half.and_then(|half| node.log.seal(half)))
+}
+
+/// The factory signs for itself; a node that is a factory alone is asked for what it ran.
+async fn sealed_execution(node: &Node, id: &str) -> Result<Option<Sealed>, Problem> {
+    let Some(home) = node.home.as_ref() else { return own(node, "execution", id).await };
+    let Some(decision) = node.log.half("decision", id).await.map_err(Problem::internal)? else { return Ok(None) };
+    let Statement::Decision(statement) = &decision.statement else { return Ok(None) };
+    let Some(peer) = statement.factory.as_ref().and_then(|factory| home.peer(factory)) else { return Ok(None) };
+    Ok(peer.sealed(id).await.ok().flatten())
 }

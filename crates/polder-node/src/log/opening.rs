@@ -62,13 +62,14 @@ impl Log {
         let (candidate, candidates) = watch::channel(Arc::clone(&first));
         let published = Arc::new(watch::channel(first).0);
         let shelf = Shelf::new(store.clone(), archive);
+        let sealing = Arc::new(key.clone());
         let writer = Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card), grown };
         let cosigned = Arc::<AtomicBool>::default();
         let shown = (Arc::clone(&published), Arc::clone(&cosigned));
         let keeper = Keeper::new(shelf.clone(), store.clone(), from, Arc::clone(&state), candidate, shown);
         let tasks = vec![tokio::spawn(writer.run(Arc::clone(&queue))), tokio::spawn(keeper.run(size))];
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Self { queue, state, store, card, shelf, candidates, published, cosigned, cut, tasks })
+        Ok(Self { queue, state, store, card, shelf, candidates, published, cosigned, cut, tasks, key: sealing })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use polder_core::ids::NodeId;
-use polder_core::receipt::Half;
+use polder_core::receipt::{Half, Sealed};
 
 use super::wire::{Envelope, Status};
 use super::{FrameStream, Peer, PeerFuture};
@@ -39,5 +39,9 @@ impl Peer for Local {
 
     fn execution<'a>(&'a self, decision: &'a str) -> PeerFuture<'a, Option<Half>> {
         Box::pin(async move { Ok(self.factory.execution(&self.home, decision).await) })
+    }
+
+    fn sealed<'a>(&'a self, decision: &'a str) -> PeerFuture<'a, Option<Sealed>> {
+        Box::pin(async move { Ok(self.factory.sealed(&self.home, decision).await) })
     }
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 use polder_core::ids::NodeId;
-use polder_core::receipt::Half;
+use polder_core::receipt::{Half, Sealed};
 
 mod local;
 mod remote;
@@ -54,4 +54,6 @@ pub trait Peer: Send + Sync {
     fn run(&self, envelope: Envelope) -> PeerFuture<'_, FrameStream>;
     /// The execution's half of a receipt, where the factory has one for a decision of this home.
     fn execution<'a>(&'a self, decision: &'a str) -> PeerFuture<'a, Option<Half>>;
+    /// The same under the factory's signatures over the statement itself.
+    fn sealed<'a>(&'a self, decision: &'a str) -> PeerFuture<'a, Option<Sealed>>;
 }

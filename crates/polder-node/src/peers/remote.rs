@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use polder_core::ids::NodeId;
-use polder_core::receipt::Half;
+use polder_core::receipt::{Half, Sealed};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -133,6 +133,14 @@ impl Peer for Remote {
     fn execution<'a>(&'a self, decision: &'a str) -> PeerFuture<'a, Option<Half>> {
         Box::pin(async move {
             let path = format!("/peer/v1/executions/{decision}");
+            let fetched = timeout(FETCH_TIMEOUT, self.fetch(&path)).await;
+            fetched.map_err(|_| self.unreachable("no receipt in time"))?
+        })
+    }
+
+    fn sealed<'a>(&'a self, decision: &'a str) -> PeerFuture<'a, Option<Sealed>> {
+        Box::pin(async move {
+            let path = format!("/peer/v1/sealed/{decision}");
             let fetched = timeout(FETCH_TIMEOUT, self.fetch(&path)).await;
             fetched.map_err(|_| self.unreachable("no receipt in time"))?
         })

@@ -61,6 +61,7 @@ pub async fn serve(
         .route("/peer/v1/status", get(status))
         .route("/peer/v1/run", post(run))
         .route("/peer/v1/executions/{decision}", get(execution))
+        .route("/peer/v1/sealed/{decision}", get(sealed))
         .layer(DefaultBodyLimit::max(body_bytes_max.saturating_mul(2)))
         .with_state(factory)
         .merge(log);
@@ -170,6 +171,15 @@ async fn execution(
     Path(decision): Path<String>,
 ) -> Response {
     Json(factory.execution(&home, &decision).await).into_response()
+}
+
+/// The same, signed by the factory itself.
+async fn sealed(
+    State(factory): State<Arc<Factory>>,
+    Extension(Speaker(home)): Extension<Speaker>,
+    Path(decision): Path<String>,
+) -> Response {
+    Json(factory.sealed(&home, &decision).await).into_response()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod key;
 pub mod kill;
 pub mod log;
 pub mod policy;
+pub mod receipt;
 pub mod status;
 pub mod up;
 pub mod verify;
