@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::canonical::{Digest, hash};
-use crate::facts::{Claim, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
+use crate::facts::{Claim, Passport, Profile, Trust, TrustedIssuer, believe, facts_root, passport_root};
 use crate::framework::{Framework, FrameworkSeals};
 use crate::ids::NodeId;
 use crate::labels::{Closed as _, Purpose};
 use crate::placement::{Outcome, Verdict};
 use crate::policy::{Cause, LABELS_POLICY, LayerKind, PolicySchema};
 use crate::request::Request;
-use crate::statement::v1::DecisionStatement;
+use crate::statement::v1::{DecisionRecord, DecisionStatement};
+use crate::tables::Tables;
 
 mod attributes;
 mod evaluate;
@@ -50,9 +51,13 @@ pub struct FactoryRecord {
     pub authority: [u8; 32],
 }
 
-/// Everything in which the statement and the records disagree; empty where the decision holds.
-pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<String> {
+/// Everything in which a decision's statement and tables and the records disagree; empty where the decision holds.
+pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String> {
+    let DecisionRecord { statement, verdicts } = decision;
     let mut found = Vec::new();
+    if Tables::of(verdicts).digests() != Ok(statement.tables) {
+        found.push("the tables are not the ones that the statement names".to_owned());
+    }
     let texts = [
         ("baseline", statement.policies.baseline, records.baseline.as_str()),
         ("owner", statement.policies.owner, records.owner.as_str()),
@@ -69,7 +74,7 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
     }
     let mut roots = BTreeMap::new();
     let mut parsed = Parsed::new();
-    for verdict in &statement.verdicts {
+    for verdict in verdicts {
         match records.factories.get(&verdict.factory) {
             Some(record) => {
                 for text in [&records.baseline, &records.owner, &record.terms] {
@@ -80,17 +85,26 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
             None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
         }
     }
+    if statement.policies.trust != trust_digest(records) {
+        found.push("the issuers and members' keys are not the ones that were believed".to_owned());
+    }
     check_seals(statement, records, &mut found);
-    check_carbon(statement, records, &mut found);
+    check_carbon(decision, records, &mut found);
     if facts_root(&roots) != statement.facts {
         found.push("the root over the facts differs".to_owned());
     }
-    check_choice(statement, &mut found);
+    check_choice(decision, &mut found);
     found
 }
 
 /// Each text that was met, read once; `None` where it cannot be read.
 type Parsed<'a> = BTreeMap<&'a str, Option<Policies>>;
+
+/// The digest of whose facts count.
+fn trust_digest(records: &Records) -> Digest {
+    let members = records.factories.iter().map(|(node, record)| (node.clone(), record.authority));
+    Trust::new(records.trust.clone(), members).digest().unwrap_or_default()
+}
 
 fn policy_digest(text: &str) -> Digest {
     hash("polder/policy/v1", &[text.as_bytes()])
@@ -252,7 +266,8 @@ fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>
 }
 
 /// Where carbon was weighed, it is what the facts give: of who says nothing, the worst that anybody says.
-fn check_carbon(s: &DecisionStatement, records: &Records, found: &mut Vec<String>) {
+fn check_carbon(decision: &DecisionRecord, records: &Records, found: &mut Vec<String>) {
+    let DecisionRecord { statement: s, verdicts } = decision;
     if s.weights.carbon == 0 {
         return;
     }
@@ -266,18 +281,19 @@ fn check_carbon(s: &DecisionStatement, records: &Records, found: &mut Vec<String
             _ => None,
         }
     };
-    let said: Vec<Option<u64>> = s.verdicts.iter().map(said).collect();
+    let said: Vec<Option<u64>> = verdicts.iter().map(said).collect();
     let worst = said.iter().flatten().max().copied().unwrap_or_default();
-    for (verdict, said) in s.verdicts.iter().zip(&said).filter(|(verdict, _)| verdict.causes.is_empty()) {
+    for (verdict, said) in verdicts.iter().zip(&said).filter(|(verdict, _)| verdict.causes.is_empty()) {
         if verdict.inputs.carbon_mg_per_kwh != said.unwrap_or(worst) {
             found.push(format!("`{}`: the carbon is not what the facts give", verdict.factory));
         }
     }
 }
 
-fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
+fn check_choice(decision: &DecisionRecord, found: &mut Vec<String>) {
+    let DecisionRecord { statement, verdicts } = decision;
     let weights = &statement.weights;
-    for verdict in &statement.verdicts {
+    for verdict in verdicts {
         let products = [
             (verdict.inputs.price_microeur_per_mtok, weights.price),
             (verdict.inputs.load_ppm, weights.load),
@@ -294,7 +310,7 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
             found.push(format!("`{}`: the score is not what its inputs and the weights give", verdict.factory));
         }
     }
-    let admitted: Vec<&Verdict> = statement.verdicts.iter().filter(|verdict| verdict.causes.is_empty()).collect();
+    let admitted: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.causes.is_empty()).collect();
     let better = |a: &Verdict, b: &Verdict| (a.score, &a.factory) < (b.score, &b.factory);
     let best = admitted.iter().find(|one| !admitted.iter().any(|other| better(other, one)));
     if statement.factory != best.map(|verdict| verdict.factory.clone()) {
@@ -302,7 +318,7 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
     }
     let full = |cause: &Cause| (cause.layer, cause.rule.as_str()) == (LayerKind::Availability, "no-capacity");
     let only_full = |verdict: &&Verdict| !verdict.causes.iter().any(|cause| !full(cause));
-    let expected = match (best, statement.verdicts.iter().find(only_full)) {
+    let expected = match (best, verdicts.iter().find(only_full)) {
         (Some(_), _) => Outcome::Placed,
         (None, Some(_)) => Outcome::NoCapacity,
         (None, None) => Outcome::Refused,

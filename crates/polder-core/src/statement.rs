@@ -19,6 +19,7 @@ pub mod v1 {
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
     use crate::placement::{Decision, Outcome, Relaxation, Snapshot, Verdict, Weights};
     use crate::request::Request;
+    use crate::tables::{TableDigests, Tables};
 
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +57,8 @@ pub mod v1 {
         pub facts: Digest,
         /// What the owner preferred.
         pub weights: Weights,
-        /// One verdict for each factory, in name order.
-        pub verdicts: Vec<Verdict>,
+        /// The digests of the verdicts' tables, which lie beside the log.
+        pub tables: TableDigests,
         /// What became of the request.
         pub outcome: Outcome,
         /// The chosen factory.
@@ -138,6 +139,8 @@ pub mod v1 {
         pub labels: Digest,
         /// The schema that they were read by, with the contents of the frameworks that it names.
         pub schema: Digest,
+        /// Whose facts the owner believes, and the members' own keys.
+        pub trust: Digest,
     }
 
     /// What a factory did with a ticket.
@@ -262,8 +265,17 @@ pub mod v1 {
         }
     }
 
-    impl DecisionStatement {
-        /// The statement of a decision that was made on a snapshot; its ticket is added once there is one.
+    /// A decision's statement with the verdicts that its tables hold.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct DecisionRecord {
+        /// The statement.
+        pub statement: DecisionStatement,
+        /// One verdict for each factory, in name order.
+        pub verdicts: Vec<Verdict>,
+    }
+
+    impl DecisionRecord {
+        /// The record of a decision that was made on a snapshot; its ticket is added once there is one.
         pub fn of(
             id: DecisionId,
             home: NodeId,
@@ -271,8 +283,8 @@ pub mod v1 {
             request: Request,
             body: Digest,
             decision: Decision,
-        ) -> Self {
-            Self {
+        ) -> Result<Self, CanonicalError> {
+            let statement = DecisionStatement {
                 id,
                 home,
                 at_ms: snapshot.at_ms,
@@ -283,16 +295,25 @@ pub mod v1 {
                     owner: snapshot.basis.owner.digest(),
                     labels: snapshot.basis.labels.digest(),
                     schema: snapshot.basis.schema.digest(),
+                    trust: snapshot.basis.trust,
                 },
                 facts: snapshot.facts_root,
                 weights: snapshot.weights,
-                verdicts: decision.verdicts,
+                tables: Tables::of(&decision.verdicts).digests()?,
                 outcome: decision.outcome,
                 factory: decision.factory,
                 ticket: None,
                 nearest: decision.nearest,
                 seals: decision.seals,
-            }
+            };
+            Ok(Self { statement, verdicts: decision.verdicts })
+        }
+
+        /// A statement and its tables, where they are the ones that it names.
+        pub fn joined(statement: DecisionStatement, tables: &Tables) -> Option<Self> {
+            let named = tables.is_ordered() && tables.digests() == Ok(statement.tables);
+            let verdicts = tables.join().filter(|_| named)?;
+            Some(Self { statement, verdicts })
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use polder_core::canonical::CanonicalError;
+use polder_core::canonical::{CanonicalError, Digest};
 use polder_core::keys::NodeCard;
 use polder_core::merkle::{self, Tree};
 use polder_core::note::{Checkpoint, origin};
@@ -18,7 +18,7 @@ use polder_core::statement::v1::Statement;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock::{now_ms, random};
-use crate::store::{ForeignHalf, Leaf, PolicyText, Store, StoreError, StoredLeaf, Used};
+use crate::store::{ForeignHalf, Leaf, Object, PolicyText, Store, StoreError, StoredLeaf, Used};
 
 /// How long a batch stays open.
 pub const BATCH_MS: u64 = 5;
@@ -144,8 +144,17 @@ impl Log {
     }
 
     /// Hands a decision to the writer that is already in its canonical bytes.
-    pub async fn append_decision(&self, decision: &str, bytes: Vec<u8>) -> Result<Pending, LogError> {
-        let (entry, pending) = entry_of("decision", decision, bytes, None, None)?;
+    /// `objects` are what its statement names by digest.
+    pub async fn append_decision(
+        &self,
+        decision: &str,
+        bytes: Vec<u8>,
+        objects: Arc<[Object]>,
+    ) -> Result<Pending, LogError> {
+        let (mut entry, pending) = entry_of("decision", decision, bytes, None, None)?;
+        if let Entry::Leaf(leaf, _) = &mut entry {
+            leaf.objects = Some(objects);
+        }
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -179,6 +188,11 @@ impl Log {
     /// The signed checkpoint as a note.
     pub fn checkpoint(&self) -> String {
         self.read(|state| state.note.clone())
+    }
+
+    /// Whether an object is known to lie beside the log; `false` says nothing.
+    pub fn has_object(&self, digest: &Digest) -> bool {
+        self.store.has_object(digest)
     }
 
     /// How many leaves the checkpoint covers.
@@ -253,7 +267,7 @@ fn entry_of(
     let commitment = commitment(&salt, &bytes);
     let (decision, at_ms) = (key.to_owned(), now_ms());
     let (done, place) = oneshot::channel();
-    let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
+    let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, objects: None, policy, used };
     Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt }))
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polder_core::canonical::Digest;
@@ -16,11 +17,13 @@ mod content;
 mod keys;
 mod leaves;
 mod ledger;
+mod objects;
 mod versions;
 
 pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
+pub use objects::Object;
 pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
@@ -32,6 +35,7 @@ pub struct StoreError(#[from] sqlx::Error);
 #[derive(Clone)]
 pub struct Store {
     pool: SqlitePool,
+    remembered: objects::Remembered,
 }
 
 /// One log entry with what stands behind it.
@@ -49,6 +53,8 @@ pub struct Leaf {
     pub statement: Vec<u8>,
     /// The commitment, which is the log entry.
     pub commitment: Digest,
+    /// What the statement names by digest.
+    pub objects: Option<Arc<[Object]>>,
     /// The policy that an activation puts in force. It is written with its leaf or not at all.
     pub policy: Option<PolicyText>,
     /// What an execution at this very node used for its own tenant; counted with its leaf or not at all.
@@ -135,10 +141,10 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA] {
+        for schema in [SCHEMA, leaves::SCHEMA, objects::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA] {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
-        Ok(Self { pool })
+        Ok(Self { pool, remembered: objects::Remembered::default() })
     }
 
     /// The commitments of all leaves, in log order.
@@ -153,6 +159,7 @@ impl Store {
         if !leaves.is_empty() {
             leaves::insert(&mut transaction, first, leaves).await?;
         }
+        let objects = objects::insert(&mut transaction, &self.remembered, leaves).await?;
         for (place, leaf) in (first..).zip(leaves) {
             if let Some(policy) = &leaf.policy {
                 versions::insert(&mut transaction, place, policy).await?;
@@ -176,7 +183,19 @@ impl Store {
             let query = sqlx::query(sql).bind(signed(day)).bind(factory.as_str());
             query.bind(signed(tokens).min(i64::MAX / 2)).execute(&mut *transaction).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.remembered.add(objects);
+        Ok(())
+    }
+
+    /// Whether an object is known to be on disk; `false` says nothing.
+    pub fn has_object(&self, digest: &Digest) -> bool {
+        self.remembered.has(digest)
+    }
+
+    /// What statements name by this digest.
+    pub async fn object(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        objects::get(&self.pool, digest).await
     }
 
     /// The leaf of a kind for a decision.

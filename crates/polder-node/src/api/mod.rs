@@ -13,6 +13,7 @@ use axum::{Extension, Json, Router};
 use http::request::Parts;
 use http::{StatusCode, header};
 use polder_core::facts::Profile;
+use polder_core::replay::SourcesFile;
 use polder_core::statement::v1::Statement;
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -20,6 +21,7 @@ use sha2::Digest as _;
 use crate::clock::now_ms;
 use crate::config::{OperatorRole, Token};
 use crate::gateway::bearer;
+use crate::home::named;
 use crate::ledger;
 use crate::node::Node;
 use crate::refusal;
@@ -190,6 +192,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/factories/{factory}/facts", get(facts::standing))
         .route("/api/v1/factories/{factory}/passport", get(facts::passport))
         .route("/api/v1/decisions/{id}", get(decision))
+        .route("/api/v1/decisions/{id}/sources", get(sources))
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
         .route("/api/v1/decide", post(decide::decide))
         .route("/api/v1/policies", get(policies::list))
@@ -279,14 +282,35 @@ async fn decision(
     let leaf = leaf.ok_or_else(|| receipts::unknown(&id))?;
     let statement: Statement = serde_json::from_slice(&leaf.statement).map_err(Problem::internal)?;
     let Statement::Decision(statement) = statement else { return Err(receipts::unknown(&id)) };
+    let record = named::joined(&node.store, *statement).await.map_err(Problem::internal)?;
+    let statement = record.statement;
     Ok(Json(json!({
         "decision": statement.id,
         "outcome": statement.outcome,
         "factory": statement.factory,
-        "refusals": refusal::refusals(&statement.verdicts),
+        "refusals": refusal::refusals(&record.verdicts),
         "nearest": refusal::nearest(&statement.nearest),
+        "verdicts": record.verdicts,
         "statement": statement,
     })))
+}
+
+/// `GET /api/v1/decisions/{id}/sources`: everything that the decision names by digest, for whoever derives it again.
+async fn sources(
+    State(node): State<Arc<Node>>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<SourcesFile>, Problem> {
+    caller.reads()?;
+    let Path(id) = id?;
+    let id = receipts::decision_id(&node, &id).await?;
+    let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
+    let leaf = leaf.ok_or_else(|| receipts::unknown(&id))?;
+    let statement: Statement = serde_json::from_slice(&leaf.statement).map_err(Problem::internal)?;
+    let Statement::Decision(statement) = statement else { return Err(receipts::unknown(&id)) };
+    let tables = named::tables(&node.store, &statement).await.map_err(Problem::internal)?;
+    let sources = named::sources(&node.store, &statement, &tables).await.map_err(Problem::internal)?;
+    Ok(Json(sources.into()))
 }
 
 async fn reload(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {

@@ -12,6 +12,7 @@ use polder_core::receipt::{Half, Receipt};
 use polder_core::statement::v1::Statement;
 
 use super::{Caller, Problem};
+use crate::home::named;
 use crate::node::Node;
 
 /// How long a receipt waits for a leaf that is on its way.
@@ -63,8 +64,9 @@ pub async fn receipt(
 async fn assemble(node: &Node, id: &str) -> Result<Option<Receipt>, Problem> {
     let Some(decision) = node.log.half("decision", id).await.map_err(Problem::internal)? else { return Ok(None) };
     let Statement::Decision(statement) = &decision.statement else { return Ok(None) };
-    let Some(factory) = statement.factory.clone() else { return Ok(Some(Receipt::new(decision, None))) };
-    Ok(execution(node, id, &factory).await?.map(|half| Receipt::new(decision, Some(half))))
+    let tables = named::tables(&node.store, statement).await.map_err(Problem::internal)?;
+    let Some(factory) = statement.factory.clone() else { return Ok(Some(Receipt::new(decision, tables, None))) };
+    Ok(execution(node, id, &factory).await?.map(|half| Receipt::new(decision, tables, Some(half))))
 }
 
 async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Half>, Problem> {

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use polder_core::placement::Outcome;
-use polder_core::statement::v1::DecisionStatement;
+use polder_core::statement::v1::DecisionRecord;
 use serde_json::{Map, Value, json};
 
 use crate::home::HomeError;
@@ -85,14 +85,15 @@ impl ApiError {
     }
 
     /// A refusal with every reason.
-    fn refusal(statement: &DecisionStatement) -> Self {
+    fn refusal(record: &DecisionRecord) -> Self {
+        let statement = &record.statement;
         let full = statement.outcome == Outcome::NoCapacity;
         let message = refusal::sentence(statement);
         let mut error = match full {
             true => Self::new(StatusCode::TOO_MANY_REQUESTS, "no_capacity", message),
             false => Self::new(StatusCode::FORBIDDEN, "policy_unsatisfiable", message),
         };
-        error.error.insert("refusals".to_owned(), refusal::refusals(&statement.verdicts));
+        error.error.insert("refusals".to_owned(), refusal::refusals(&record.verdicts));
         error.error.insert("nearest".to_owned(), refusal::nearest(&statement.nearest));
         error.error.insert("decision".to_owned(), statement.id.as_str().into());
         error.headers.extend(super::proof_headers(&statement.id, None));
@@ -159,7 +160,7 @@ impl ApiError {
 impl From<HomeError> for ApiError {
     fn from(error: HomeError) -> Self {
         match error {
-            HomeError::Refused(statement) => Self::refusal(&statement),
+            HomeError::Refused(record) => Self::refusal(&record),
             HomeError::Request { decision, error } => {
                 let mut answer = Self::of_engine(&error);
                 answer.headers.extend(super::proof_headers(&decision, None));

@@ -16,7 +16,7 @@ use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::receipt::Half;
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionForm, DecisionStatement, Statement};
+use polder_core::statement::v1::{DecisionForm, DecisionRecord, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
 
@@ -27,11 +27,12 @@ use crate::log::{Log, LogError};
 use crate::peers::wire::{Envelope, Frame, Sealed, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
-use crate::store::{ForeignHalf, Used};
+use crate::store::{ForeignHalf, Object, Used};
 
 mod forms;
 mod known;
 pub mod lifecycle;
+pub mod named;
 mod policies;
 mod retries;
 mod routes;
@@ -82,7 +83,7 @@ pub struct Placed {
 pub enum HomeError {
     /// No factory may run it, or all that may are full; the statement holds every reason.
     #[error("no factory may run this request")]
-    Refused(Box<DecisionStatement>),
+    Refused(Box<DecisionRecord>),
     /// The request itself is at fault, as the chosen factory's engine found.
     #[error("{error}")]
     Request {
@@ -193,13 +194,13 @@ impl Home {
         for _ in 0..=self.peers.len() {
             let decided = self.decide(&request, body, tokens_max, &excluded, &course)?;
             let id = decided.id;
-            let pending = self.log.append_decision(id.as_str(), decided.bytes).await?;
+            let pending = self.log.append_decision(id.as_str(), decided.bytes, decided.objects).await?;
             let ticket = match decided.next {
                 Next::Run(ticket) => ticket,
                 // A refusal is an answer and nothing runs: it can wait until the log covers it.
-                Next::Refuse(statement) => {
+                Next::Refuse(record) => {
                     pending.covered().await?;
-                    return Err(HomeError::Refused(statement));
+                    return Err(HomeError::Refused(record));
                 }
             };
             let factory = ticket.ticket.factory.clone();
@@ -235,16 +236,15 @@ impl Home {
                 let decision = self.view.decide_near(&snapshot, request, excluded, course.near);
                 let chosen = decision.factory.clone();
                 let (node, request_) = (self.node.clone(), request.clone());
-                let statement = DecisionStatement::of(id.clone(), node, &snapshot, request_, body, decision);
+                let record = DecisionRecord::of(id.clone(), node, &snapshot, request_, body, decision)?;
+                let objects = named::objects(&self.view, &record, |digest| self.log.has_object(digest))?;
                 // Only a placement has a form: a refusal is written as it is.
                 let Some(factory) = chosen else {
-                    let statement = Statement::Decision(Box::new(statement));
-                    let bytes = statement.to_bytes()?;
-                    let Statement::Decision(statement) = statement else { return Err(HomeError::unformed()) };
-                    return Ok(Decided { id, bytes, next: Next::Refuse(statement) });
+                    let bytes = Statement::Decision(Box::new(record.statement.clone())).to_bytes()?;
+                    return Ok(Decided { id, bytes, objects, next: Next::Refuse(Box::new(record)) });
                 };
-                let form = DecisionForm::of(&statement)?.ok_or_else(HomeError::unformed)?;
-                let known = Arc::new(Form { factory, form });
+                let form = DecisionForm::of(&record.statement)?.ok_or_else(HomeError::unformed)?;
+                let known = Arc::new(Form { factory, form, objects });
                 if alike {
                     self.forms.keep(&snapshot, request, &known);
                 }
@@ -262,7 +262,8 @@ impl Home {
         };
         let digest = ticket.digest()?;
         let bytes = known.form.fill(snapshot.at_ms, &body, &id, &digest);
-        Ok(Decided { id, bytes, next: Next::Run(Box::new(Digested { ticket, digest })) })
+        let objects = Arc::clone(&known.objects);
+        Ok(Decided { id, bytes, objects, next: Next::Run(Box::new(Digested { ticket, digest })) })
     }
 
     async fn attempt(&self, ticket: Digested, salt: [u8; 32], work: Sealed) -> Result<(Frame, FrameStream), Attempt> {
@@ -351,12 +352,13 @@ impl Home {
 struct Decided {
     id: DecisionId,
     bytes: Vec<u8>,
+    objects: Arc<[Object]>,
     next: Next,
 }
 
 enum Next {
     Run(Box<Digested>),
-    Refuse(Box<DecisionStatement>),
+    Refuse(Box<DecisionRecord>),
 }
 
 /// A ticket with its digest.

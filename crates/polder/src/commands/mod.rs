@@ -12,6 +12,7 @@ pub mod framework;
 pub mod key;
 pub mod kill;
 pub mod policy;
+pub mod replay;
 pub mod status;
 pub mod up;
 pub mod verify;

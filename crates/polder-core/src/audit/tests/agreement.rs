@@ -95,6 +95,7 @@ impl Remembered {
             baseline: layer(LayerKind::Baseline),
             owner: layer(LayerKind::Owner),
             labels: layer(LayerKind::Labels),
+            trust: Digest::default(),
             grounds: sites.iter().enumerate().map(ground).collect(),
         })
     }
