@@ -14,10 +14,9 @@ use crate::framework::{Framework, FrameworkSeals};
 use crate::ids::NodeId;
 use crate::labels::{Closed as _, Purpose};
 use crate::placement::{Outcome, Verdict};
-use crate::policy::{Cause, LABELS_POLICY, LayerKind, PolicySchema};
+use crate::policy::{Cause, LayerKind, PolicySchema};
 use crate::request::Request;
 use crate::statement::v1::{DecisionRecord, DecisionStatement};
-use crate::tables::Tables;
 
 mod attributes;
 mod evaluate;
@@ -53,15 +52,14 @@ pub struct FactoryRecord {
 
 /// Everything in which a decision's statement and tables and the records disagree; empty where the decision holds.
 pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String> {
-    let DecisionRecord { statement, verdicts } = decision;
+    let DecisionRecord { statement, verdicts, .. } = decision;
     let mut found = Vec::new();
-    if Tables::of(verdicts).digests() != Ok(statement.tables) {
+    if decision.tables().digests().and_then(|digests| digests.digest()) != Ok(statement.tables) {
         found.push("the tables are not the ones that the statement names".to_owned());
     }
     let texts = [
         ("baseline", statement.policies.baseline, records.baseline.as_str()),
         ("owner", statement.policies.owner, records.owner.as_str()),
-        ("labels", statement.policies.labels, LABELS_POLICY),
     ];
     for (name, digest, text) in texts {
         if digest != policy_digest(text) {
@@ -88,7 +86,7 @@ pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String
     if statement.policies.trust != trust_digest(records) {
         found.push("the issuers and members' keys are not the ones that were believed".to_owned());
     }
-    check_seals(statement, records, &mut found);
+    check_seals(decision, records, &mut found);
     check_carbon(decision, records, &mut found);
     if facts_root(&roots) != statement.facts {
         found.push("the root over the facts differs".to_owned());
@@ -235,10 +233,11 @@ fn question<'a>(request: &Request, purpose: Purpose, factory: &NodeId, entities:
 }
 
 /// The SEALs that the statement shows are those of the chosen factory's facts.
-fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>) {
+fn check_seals(decision: &DecisionRecord, records: &Records, found: &mut Vec<String>) {
+    let DecisionRecord { statement: s, seals, .. } = decision;
     let chosen = s.factory.as_ref().and_then(|name| Some((name, records.factories.get(name)?)));
     let Some((name, record)) = chosen else {
-        if !s.seals.is_empty() {
+        if !seals.is_empty() {
             found.push("the statement shows SEALs of no factory".to_owned());
         }
         return;
@@ -254,20 +253,20 @@ fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>
         records.frameworks.iter().any(|one| one.id() == said.framework && one.digest() == said.digest)
     };
     let grade = |pick: fn(&FrameworkSeals) -> &BTreeMap<String, u8>| -> Value {
-        s.seals.iter().map(|said| (said.framework.clone(), json!(pick(said)))).collect::<Map<_, _>>().into()
+        seals.iter().map(|said| (said.framework.clone(), json!(pick(said)))).collect::<Map<_, _>>().into()
     };
     let said = json!({
         "declared": grade(|one| &one.declared), "attested": grade(|one| &one.attested),
         "measured": grade(|one| &one.measured),
     });
-    if said != expected || !s.seals.iter().all(digests) {
+    if said != expected || !seals.iter().all(digests) {
         found.push(format!("the SEALs are not those of the facts of `{name}`"));
     }
 }
 
 /// Where carbon was weighed, it is what the facts give: of who says nothing, the worst that anybody says.
 fn check_carbon(decision: &DecisionRecord, records: &Records, found: &mut Vec<String>) {
-    let DecisionRecord { statement: s, verdicts } = decision;
+    let DecisionRecord { statement: s, verdicts, .. } = decision;
     if s.weights.carbon == 0 {
         return;
     }
@@ -291,7 +290,7 @@ fn check_carbon(decision: &DecisionRecord, records: &Records, found: &mut Vec<St
 }
 
 fn check_choice(decision: &DecisionRecord, found: &mut Vec<String>) {
-    let DecisionRecord { statement, verdicts } = decision;
+    let DecisionRecord { statement, verdicts, .. } = decision;
     let weights = &statement.weights;
     for verdict in verdicts {
         let products = [

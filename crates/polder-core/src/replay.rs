@@ -158,7 +158,7 @@ impl Sources {
 
 /// Derives a decision again.
 pub fn replay(statement: &DecisionStatement, tables: &Tables, sources: &Sources) -> Result<Replayed, ReplayError> {
-    let record = DecisionRecord::joined(statement.clone(), tables).ok_or(ReplayError::Other("pair of tables"))?;
+    let record = DecisionRecord::joined(statement.clone(), tables).ok_or(ReplayError::Other("set of tables"))?;
     if sources.trust.digest()? != statement.policies.trust {
         return Err(ReplayError::Other("trust"));
     }
@@ -286,7 +286,7 @@ fn differences(said: &DecisionRecord, again: &DecisionRecord) -> Vec<String> {
         (one.facts == other.facts, "the root over the facts"),
         (one.policies == other.policies, "the policies"),
         (one.nearest == other.nearest, "the advice"),
-        (one.seals == other.seals, "the SEALs"),
+        (said.seals == again.seals, "the SEALs"),
     ];
     found.extend(parts.iter().filter(|(same, _)| !same).map(|(_, what)| (*what).to_owned()));
     if found.is_empty() && one != other {

@@ -1,12 +1,14 @@
-//! The tables that a decision's statement names by digest: what every factory was told, and what every score is made of.
+//! The tables that a decision's statement names by digest: what every factory answered, what every score is made of, and the
+//! SEALs of the chosen one.
 //!
 //! Decisions that find the same answers share one table of them, so a statement stays small however many factories there
-//! are. The answers change with policies and facts, the scores with every measurement; so they are two. Keeping the tables
+//! are. The answers change with policies and facts, the scores with every measurement; so they lie apart. Keeping the tables
 //! is absent: that is the node's work.
 
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, CanonicalError, Digest};
+use crate::framework::FrameworkSeals;
 use crate::ids::NodeId;
 use crate::placement::{Inputs, Verdict};
 use crate::policy::Cause;
@@ -15,6 +17,10 @@ use crate::policy::Cause;
 const VERDICTS: &str = "polder/verdicts/v1";
 /// What is hashed before a table of scores.
 const SCORES: &str = "polder/scores/v1";
+/// What is hashed before the SEALs.
+const SEALS: &str = "polder/seals/v1";
+/// What is hashed before the digests of all three.
+const TABLES: &str = "polder/tables/v1";
 
 /// One factory's answer, without what its score is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +42,7 @@ pub struct Ruling {
 /// the units of [`Inputs`], then the score.
 pub type Weighed = [u64; 8];
 
-/// Both tables, whose rows stand in one order: by the factories' names.
+/// The tables. The rows of verdicts and scores stand in one order: by the factories' names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tables {
@@ -44,9 +50,11 @@ pub struct Tables {
     pub verdicts: Vec<Ruling>,
     /// What every score is made of.
     pub scores: Vec<Weighed>,
+    /// The SEALs of the request at the chosen factory, one entry for each framework version.
+    pub seals: Vec<FrameworkSeals>,
 }
 
-/// The digests by which a statement names its tables.
+/// The digests of the tables; a statement names their own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableDigests {
@@ -54,11 +62,20 @@ pub struct TableDigests {
     pub verdicts: Digest,
     /// Of the scores.
     pub scores: Digest,
+    /// Of the SEALs.
+    pub seals: Digest,
+}
+
+impl TableDigests {
+    /// The digest that a statement names.
+    pub fn digest(&self) -> Result<Digest, CanonicalError> {
+        canonical::digest(TABLES, self)
+    }
 }
 
 impl Tables {
-    /// The tables of a decision's verdicts.
-    pub fn of(verdicts: &[Verdict]) -> Self {
+    /// The tables of a decision's verdicts and SEALs.
+    pub fn of(verdicts: &[Verdict], seals: &[FrameworkSeals]) -> Self {
         let ruling = |verdict: &Verdict| Ruling {
             factory: verdict.factory.clone(),
             terms: verdict.terms,
@@ -79,7 +96,11 @@ impl Tables {
                 verdict.score,
             ]
         };
-        Self { verdicts: verdicts.iter().map(ruling).collect(), scores: verdicts.iter().map(weighed).collect() }
+        Self {
+            verdicts: verdicts.iter().map(ruling).collect(),
+            scores: verdicts.iter().map(weighed).collect(),
+            seals: seals.to_vec(),
+        }
     }
 
     /// The verdicts again; `None` where the tables are not of one length.
@@ -108,11 +129,12 @@ impl Tables {
         whole.then(|| self.verdicts.iter().zip(&self.scores).map(verdict).collect())
     }
 
-    /// The digests of both.
+    /// The digests of all three.
     pub fn digests(&self) -> Result<TableDigests, CanonicalError> {
         Ok(TableDigests {
             verdicts: canonical::digest(VERDICTS, &self.verdicts)?,
             scores: canonical::digest(SCORES, &self.scores)?,
+            seals: canonical::digest(SEALS, &self.seals)?,
         })
     }
 

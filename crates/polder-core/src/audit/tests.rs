@@ -126,8 +126,7 @@ fn tampered(decision: &DecisionRecord) -> Vec<(&'static str, DecisionRecord)> {
         all.extend(tampered_verdict(decision, n, verdict));
     }
     let statement = &decision.statement;
-    let mut state =
-        |name, statement| all.push((name, DecisionRecord { statement, verdicts: decision.verdicts.clone() }));
+    let mut state = |name, statement| all.push((name, DecisionRecord { statement, ..decision.clone() }));
     for outcome in [Outcome::Placed, Outcome::Refused, Outcome::NoCapacity] {
         if outcome != statement.outcome {
             state("another outcome", DecisionStatement { outcome, ..statement.clone() });
@@ -136,11 +135,6 @@ fn tampered(decision: &DecisionRecord) -> Vec<(&'static str, DecisionRecord)> {
     if statement.factory.is_some() {
         state("no choice", DecisionStatement { factory: None, ..statement.clone() });
     }
-    for (n, seals) in statement.seals.iter().enumerate() {
-        let mut changed = statement.clone();
-        changed.seals[n].attested.insert("SOV-1".to_owned(), (seals.attested["SOV-1"] + 1) % 5);
-        state("other SEALs", changed);
-    }
     let zero = crate::canonical::Digest::default();
     let policies = statement.policies;
     state("other facts", DecisionStatement { facts: zero, ..statement.clone() });
@@ -148,11 +142,16 @@ fn tampered(decision: &DecisionRecord) -> Vec<(&'static str, DecisionRecord)> {
     named("another schema", Digests { schema: zero, ..policies });
     named("another policy", Digests { owner: zero, ..policies });
     named("another trust", Digests { trust: zero, ..policies });
+    for (n, seals) in decision.seals.iter().enumerate() {
+        let mut changed = decision.clone();
+        changed.seals[n].attested.insert("SOV-1".to_owned(), (seals.attested["SOV-1"] + 1) % 5);
+        all.push(("other SEALs", changed));
+    }
     for (_, changed) in &mut all {
-        changed.statement.tables = Tables::of(&changed.verdicts).digests().unwrap();
+        changed.statement.tables = changed.tables().digests().unwrap().digest().unwrap();
     }
     let mut other = decision.clone();
-    other.statement.tables.scores = zero;
+    other.statement.tables = zero;
     all.push(("other tables", other));
     all
 }

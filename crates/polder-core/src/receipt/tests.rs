@@ -17,7 +17,7 @@ fn decision(class: DataClass) -> DecisionRecord {
 fn pair() -> (DecisionRecord, ExecutionStatement) {
     let record = decision(DataClass::Public);
     let ticket = hash("test", &[b"ticket"]);
-    let decision = DecisionStatement { ticket: Some(ticket), ..record.statement };
+    let decision = DecisionStatement { ticket: Some(ticket), ..record.statement.clone() };
     let execution = ExecutionStatement {
         factory: node("paris"),
         home: node("home"),
@@ -35,12 +35,12 @@ fn pair() -> (DecisionRecord, ExecutionStatement) {
         ended_ms: 1_600,
         outcome: ExecutionOutcome::Completed,
     };
-    (DecisionRecord { statement: decision, verdicts: record.verdicts }, execution)
+    (DecisionRecord { statement: decision, ..record }, execution)
 }
 
 /// A receipt of a decision with its tables.
 fn receipt_of(decision: DecisionRecord, execution: Option<Half>) -> Receipt {
-    let tables = Tables::of(&decision.verdicts);
+    let tables = decision.tables();
     Receipt::new(home().state(Statement::Decision(Box::new(decision.statement))), tables, execution)
 }
 
@@ -192,7 +192,8 @@ fn a_pair_speaks_of_one_ticket() {
 fn what_ran_must_have_been_admitted() {
     let (mut decision, execution) = pair();
     let refused = self::decision(DataClass::Customer);
-    (decision.statement.tables, decision.verdicts) = (refused.statement.tables, refused.verdicts);
+    (decision.verdicts, decision.seals) = (refused.verdicts, refused.seals);
+    decision.statement.tables = refused.statement.tables;
     assert!(fails(&paired(decision, execution), Check::Pairing).contains("not admitted"));
     let mut swapped = placed();
     swapped.tables = self::refused().tables;
@@ -217,7 +218,7 @@ fn a_placement_has_an_execution_and_a_refusal_has_none() {
 #[test]
 fn one_nodes_keys_do_not_sign_for_another() {
     let (decision, execution) = pair();
-    let tables = Tables::of(&decision.verdicts);
+    let tables = decision.tables();
     let decision = paris().state(Statement::Decision(Box::new(decision.statement)));
     let receipt = Receipt::new(decision, tables, Some(paris().state(Statement::Execution(execution))));
     assert!(fails(&receipt, Check::Pairing).contains("not its home's own"));

@@ -27,7 +27,7 @@ fn decisions_come_out_again_byte_for_byte() {
         for purposes in [&[Purpose::Finance][..], &[Purpose::Finance, Purpose::Defence], &[]] {
             let mut record = world.statement(&request(class, purposes));
             record.statement.ticket = Some(Digest([7; 32]));
-            let tables = Tables::of(&record.verdicts);
+            let tables = record.tables();
             let again = replay(&record.statement, &tables, &world.sources()).unwrap();
             assert_eq!(again.differs, Vec::<String>::new());
             assert_eq!(again.bytes, bytes(&record));
@@ -45,9 +45,9 @@ fn what_was_changed_does_not_come_out() {
     let record = world.statement(&request(DataClass::Customer, &[Purpose::Finance]));
     assert_eq!(record.statement.outcome, Outcome::Placed);
     let replayed = |record: &DecisionRecord| {
-        let tables = Tables::of(&record.verdicts);
+        let tables = record.tables();
         let mut record = record.clone();
-        record.statement.tables = tables.digests().unwrap();
+        record.statement.tables = tables.digests().unwrap().digest().unwrap();
         replay(&record.statement, &tables, &world.sources()).unwrap().differs
     };
     assert_eq!(replayed(&record), Vec::<String>::new());
@@ -69,7 +69,7 @@ fn what_was_changed_does_not_come_out() {
 fn what_is_missing_or_another_is_named() {
     let world = world();
     let record = world.statement(&request(DataClass::Customer, &[Purpose::Finance]));
-    let tables = Tables::of(&record.verdicts);
+    let tables = record.tables();
     let fails = |change: &dyn Fn(&mut Sources)| {
         let mut sources = world.sources();
         change(&mut sources);
@@ -88,5 +88,5 @@ fn what_is_missing_or_another_is_named() {
     assert_eq!(fails(&|sources| drop(sources.passports.get_mut(&root).unwrap().pop())), ReplayError::Other("passport"));
     let mut shorter = tables.clone();
     shorter.verdicts.pop();
-    assert_eq!(replay(&record.statement, &shorter, &world.sources()), Err(ReplayError::Other("pair of tables")));
+    assert_eq!(replay(&record.statement, &shorter, &world.sources()), Err(ReplayError::Other("set of tables")));
 }

@@ -3,10 +3,11 @@
 
 use super::v1::{DecisionForm, DecisionStatement, Statement};
 use crate::canonical::Digest;
-use crate::framework::FrameworkSeals;
 use crate::ids::{DecisionId, ModelId};
 use crate::labels::{DataClass, Purpose};
-use crate::tests::{Site, World, request};
+use crate::placement::{Change, Relaxation};
+use crate::policy::LayerKind;
+use crate::tests::{Site, World, node, request};
 
 fn world() -> World {
     let sites = vec![Site::new("berlin", "DE", "US", 1), Site::new("paris", "FR", "FR", 2)];
@@ -35,8 +36,8 @@ fn a_form_filled_in_is_the_statement() {
 fn texts_that_look_like_a_field_change_nothing() {
     let mut statement = world().statement(&request(DataClass::Public, &[Purpose::Industry])).statement;
     let marked = format!(r#"","id":"{}","ticket":"{}""#, DecisionId::at(0, [0xd0; 10]), Digest([0x71; 32]));
-    let seals = FrameworkSeals { framework: marked, ..statement.seals.first().cloned().unwrap() };
-    statement.seals.push(seals);
+    let change = Change::Rule { layer: LayerKind::Owner, rule: marked };
+    statement.nearest.push(Relaxation { factory: node("paris"), changes: vec![change], distance: 1 });
     statement.request.model = ModelId::parse("at_ms").ok();
     let (bytes, whole) = filled(&statement);
     assert_eq!(bytes, whole);

@@ -3,16 +3,16 @@
 
 use super::*;
 use crate::labels::{DataClass, Purpose};
-use crate::statement::v1::Statement;
+use crate::statement::v1::{DecisionStatement, Statement};
 use crate::tests::{BANK, Site, World, request};
 
 #[test]
 fn tables_give_the_verdicts_back() {
     let sites = vec![Site::new("berlin", "DE", "US", 1), Site::new("paris", "FR", "FR", 2).unavailable("no-capacity")];
     let record = World::new(BANK, sites).statement(&request(DataClass::Customer, &[Purpose::Finance]));
-    let tables = Tables::of(&record.verdicts);
+    let tables = record.tables();
     assert_eq!(tables.join().unwrap(), record.verdicts);
-    assert_eq!(tables.digests().unwrap(), record.statement.tables);
+    assert_eq!(tables.digests().unwrap().digest(), Ok(record.statement.tables));
     assert!(tables.is_ordered());
     let mut shorter = tables.clone();
     shorter.scores.pop();
@@ -27,7 +27,9 @@ fn a_statement_stays_below_a_kilobyte_at_a_thousand_factories() {
     let sites = |count: usize| (0..count).map(|n| Site::new(&format!("site-{n}"), "FR", "FR", n as u64)).collect();
     let size = |count, class| {
         let record = World::new(BANK, sites(count)).statement(&request(class, &[Purpose::Finance]));
-        Statement::Decision(Box::new(record.statement)).to_bytes().unwrap().len()
+        let ticket = record.statement.factory.as_ref().map(|_| Digest([7; 32]));
+        let statement = DecisionStatement { ticket, ..record.statement };
+        Statement::Decision(Box::new(statement)).to_bytes().unwrap().len()
     };
     let few = size(10, DataClass::Public);
     let many = size(1_000, DataClass::Public);

@@ -291,6 +291,7 @@ async fn decision(
         "refusals": refusal::refusals(&record.verdicts),
         "nearest": refusal::nearest(&statement.nearest),
         "verdicts": record.verdicts,
+        "seals": record.seals,
         "statement": statement,
     })))
 }

@@ -10,7 +10,7 @@ use polder_core::canonical::{self, CanonicalError, Digest};
 use polder_core::policy::policy_digest;
 use polder_core::replay::Sources;
 use polder_core::statement::v1::{DecisionRecord, DecisionStatement};
-use polder_core::tables::Tables;
+use polder_core::tables::{TableDigests, Tables};
 
 use super::view::View;
 use crate::store::{Object, Store, StoreError};
@@ -37,11 +37,14 @@ pub fn objects(
     decision: &DecisionRecord,
     kept: impl Fn(&Digest) -> bool,
 ) -> Result<Arc<[Object]>, CanonicalError> {
-    let (statement, tables) = (&decision.statement, Tables::of(&decision.verdicts));
+    let (statement, tables) = (&decision.statement, decision.tables());
+    let digests = tables.digests()?;
     let (policies, state) = (&statement.policies, view.policies());
     let mut found = vec![
-        Object { digest: statement.tables.verdicts, bytes: canonical::to_bytes(&tables.verdicts)? },
-        Object { digest: statement.tables.scores, bytes: canonical::to_bytes(&tables.scores)? },
+        Object { digest: statement.tables, bytes: canonical::to_bytes(&digests)? },
+        Object { digest: digests.verdicts, bytes: canonical::to_bytes(&tables.verdicts)? },
+        Object { digest: digests.scores, bytes: canonical::to_bytes(&tables.scores)? },
+        Object { digest: digests.seals, bytes: canonical::to_bytes(&tables.seals)? },
     ];
     if !kept(&policies.trust) {
         found.push(Object { digest: policies.trust, bytes: canonical::to_bytes(view.trust_of_all())? });
@@ -64,18 +67,19 @@ pub fn objects(
 
 /// The tables that a statement names, as they were kept.
 pub async fn tables(store: &Store, statement: &DecisionStatement) -> Result<Tables, NamedError> {
-    let (verdicts, scores) = (statement.tables.verdicts, statement.tables.scores);
+    let digests: TableDigests = read(store, "list of tables", statement.tables).await?;
     Ok(Tables {
-        verdicts: read(store, "table of verdicts", verdicts).await?,
-        scores: read(store, "table of scores", scores).await?,
+        verdicts: read(store, "table of verdicts", digests.verdicts).await?,
+        scores: read(store, "table of scores", digests.scores).await?,
+        seals: read(store, "table of SEALs", digests.seals).await?,
     })
 }
 
 /// A statement with its verdicts.
 pub async fn joined(store: &Store, statement: DecisionStatement) -> Result<DecisionRecord, NamedError> {
     let tables = tables(store, &statement).await?;
-    let digest = statement.tables.verdicts;
-    DecisionRecord::joined(statement, &tables).ok_or(NamedError::Missing { what: "pair of tables", digest })
+    let digest = statement.tables;
+    DecisionRecord::joined(statement, &tables).ok_or(NamedError::Missing { what: "set of tables", digest })
 }
 
 /// Everything else that a decision names.

@@ -18,7 +18,6 @@ use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, Policy
 use polder_core::receipt::Receipt;
 use polder_core::request::Request;
 use polder_core::statement::v1::{DecisionRecord, ExecutionOutcome, ExecutionStatement, Statement};
-use polder_core::tables::Tables;
 use polder_core::ticket::{Ticket, body_digest};
 
 use super::node::{Node, authority_of, bytes_of, key_of};
@@ -174,8 +173,7 @@ impl<'f> World<'f> {
             Some(execution) => Some(self.state(&execution.factory.clone(), Statement::Execution(execution))?),
             None => None,
         };
-        let receipt =
-            Receipt::new(decided, Tables::of(&record.verdicts), executed).to_bytes().map_err(|e| e.to_string())?;
+        let receipt = Receipt::new(decided, record.tables(), executed).to_bytes().map_err(|e| e.to_string())?;
         self.last = Some(Last { receipt, record: record.clone(), records: self.records(tenant, trust) });
         Ok(decision)
     }

@@ -47,9 +47,8 @@ proptest! {
     fn audit_agrees_where_affinity_was_weighed(world in any_world(), request in any_request(), key in any::<u64>()) {
         let near = decided(&world, &request, Some(key));
         let mut record = world.statement(&request);
-        record.statement.tables = Tables::of(&near.verdicts).digests().unwrap();
-        (record.statement.factory, record.statement.seals) = (near.factory, near.seals);
-        record.verdicts = near.verdicts;
+        (record.statement.factory, record.verdicts, record.seals) = (near.factory, near.verdicts, near.seals);
+        record.statement.tables = record.tables().digests().unwrap().digest().unwrap();
         prop_assert_eq!(disagreements(&record, &world.records()), Vec::<String>::new());
     }
 }
