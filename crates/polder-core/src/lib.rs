@@ -27,6 +27,7 @@ pub mod retry;
 pub mod statement;
 pub mod tables;
 pub mod ticket;
+pub mod tlog_policy;
 pub mod trial;
 pub mod usage;
 pub mod world;

@@ -1,42 +1,48 @@
-//! Signed checkpoints of a log: C2SP `signed-note` around C2SP `tlog-checkpoint`.
+//! Signed notes (C2SP `signed-note`): a text under the signatures of a log and of its witnesses, and the keys for them.
 //!
-//! A note is read in one form only, so that changing any byte of it is noticed. Cosignatures are absent until
-//! witnesses exist.
+//! A note is read in one form only. Lines of keys that the reader does not know are kept and ignored, as the
+//! specification wants it; a line of a key that it knows must hold. Two types of signature are known: plain Ed25519, by
+//! which a log signs, and the cosignature with its time, by which a witness does (C2SP `tlog-cosignature`). ECDSA, the
+//! tree heads of RFC 6962 and ML-DSA are absent: their lines are unknown lines.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::canonical::Digest;
 use crate::ids::NodeId;
 
-/// The signature type of plain Ed25519 in C2SP `signed-note`.
-const ED25519: u8 = 1;
+mod checkpoint;
 
-/// The state of a log: its name, its size and its root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The log's name, `polder/<node>`.
-    pub origin: String,
-    /// How many leaves it has.
-    pub size: u64,
-    /// The root over them.
-    pub root: Digest,
-}
+pub use checkpoint::Checkpoint;
 
-/// Why a signed checkpoint cannot be believed.
+/// The longest note that is read, in bytes; the same bound as that of Go's `sumdb/note`.
+pub const NOTE_BYTES_MAX: usize = 1_000_000;
+
+/// The most signature lines of a note; the same bound as that of Go's `sumdb/note`.
+pub const SIGNATURES_MAX: usize = 100;
+
+/// What a signature line begins with: an em dash and a space.
+const DASH: &str = "\u{2014} ";
+
+/// Why a note cannot be believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// It is not a checkpoint in the one form that is read.
+    /// It is not a note, or its text not a checkpoint, in the one form that is read.
     #[error("not a signed checkpoint: {0}")]
     Format(&'static str),
+    /// A name or a key in the notation of verifier keys is malformed.
+    #[error("not a verifier key: {0}")]
+    Key(&'static str),
     /// It is another log's.
     #[error("the checkpoint is of `{0}`")]
     Origin(String),
-    /// The signature is not the key's.
+    /// The log's signature is not there, or it is not the key's.
     #[error("the checkpoint is not signed by the log's key")]
     Signature,
+    /// A line under a known witness's name and key hash does not hold.
+    #[error("the cosignature of `{0}` does not hold")]
+    Cosignature(String),
 }
 
 /// The name of a node's log.
@@ -44,63 +50,251 @@ pub fn origin(node: &NodeId) -> String {
     format!("polder/{node}")
 }
 
+/// The name under which a node cosigns other nodes' checkpoints.
+pub fn witness_name(node: &NodeId) -> String {
+    format!("polder/{node}/witness")
+}
+
+/// What a key signs, the type byte of C2SP `signed-note`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyKind {
+    /// Ed25519 over the text, type 0x01: a log's key.
+    Ed25519,
+    /// Ed25519 over `cosignature/v1`, a time and the text, type 0x04: a witness's key.
+    Cosignature,
+}
+
+impl KeyKind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Ed25519 => 1,
+            Self::Cosignature => 4,
+        }
+    }
+}
+
+/// A key by which a signature line is checked: its name, its type and its public part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    kind: KeyKind,
+    key: VerifyingKey,
+}
+
 /// The four bytes by which C2SP `signed-note` tells keys apart.
-fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
-    let hash = Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(key.as_bytes()).finalize();
+fn key_id(name: &str, kind: KeyKind, key: &VerifyingKey) -> [u8; 4] {
+    let hash =
+        Sha256::new().chain_update(name).chain_update([b'\n', kind.byte()]).chain_update(key.as_bytes()).finalize();
     let [a, b, c, d, ..] = <[u8; 32]>::from(hash);
     [a, b, c, d]
 }
 
-/// The key in the notation that other verifiers read: `name+hash+base64`.
-pub fn verifier_key(name: &str, key: &VerifyingKey) -> String {
-    let bytes = [&[ED25519], key.as_bytes().as_slice()].concat();
-    format!("{name}+{}+{}", hex::encode(key_id(name, key)), BASE64.encode(bytes))
+/// A key's name is not empty and holds neither spaces nor a plus sign nor control characters.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-impl Checkpoint {
-    fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root.0))
+/// A log's key in the notation that other verifiers read: `name+hash+base64`.
+pub fn verifier_key(name: &str, key: &VerifyingKey) -> String {
+    VerifierKey { name: name.to_owned(), kind: KeyKind::Ed25519, key: *key }.to_string()
+}
+
+impl VerifierKey {
+    /// A key under a name.
+    pub fn new(name: impl Into<String>, kind: KeyKind, key: VerifyingKey) -> Result<Self, NoteError> {
+        let name = name.into();
+        if !is_name(&name) {
+            return Err(NoteError::Key("a name is not empty and holds no space, control character or `+`"));
+        }
+        Ok(Self { name, kind, key })
     }
 
-    /// The checkpoint as a note signed by the log's key.
-    pub fn sign(&self, key: &SigningKey) -> String {
-        let text = self.text();
-        let signature = key.sign(text.as_bytes()).to_bytes();
-        let blob = [key_id(&self.origin, &key.verifying_key()).as_slice(), &signature].concat();
-        format!("{text}\n\u{2014} {} {}\n", self.origin, BASE64.encode(blob))
+    /// The key of a node's log.
+    pub fn of_log(node: &NodeId, key: VerifyingKey) -> Self {
+        Self { name: origin(node), kind: KeyKind::Ed25519, key }
     }
 
-    /// Reads a note and checks that it is of `origin` and signed by `key`.
-    pub fn open(note: &str, origin: &str, key: &VerifyingKey) -> Result<Self, NoteError> {
-        let (text, signatures) = note.split_once("\n\n").ok_or(NoteError::Format("no blank line"))?;
-        let mut lines = text.split('\n');
-        let (Some(name), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())
-        else {
-            return Err(NoteError::Format("a checkpoint has three lines"));
+    /// The key by which a node cosigns.
+    pub fn of_witness(node: &NodeId, key: VerifyingKey) -> Self {
+        Self { name: witness_name(node), kind: KeyKind::Cosignature, key }
+    }
+
+    /// Reads `name+hash+base64`.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(hash), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::Key("it has the form `name+hash+base64`"));
         };
-        let size = size.parse().map_err(|_| NoteError::Format("the size is not a number"))?;
-        let root = BASE64.decode(root).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let root = Digest(root.ok_or(NoteError::Format("the root is not 32 bytes"))?);
-        if name != origin {
-            return Err(NoteError::Origin(name.to_owned()));
+        let bytes = BASE64.decode(encoded).map_err(|_| NoteError::Key("its last part is not base64"))?;
+        let (kind, key) = match bytes.split_first() {
+            Some((1, key)) => (KeyKind::Ed25519, key),
+            Some((4, key)) => (KeyKind::Cosignature, key),
+            _ => return Err(NoteError::Key("its type is neither 0x01 (Ed25519) nor 0x04 (cosignature)")),
+        };
+        let key = <[u8; 32]>::try_from(key).ok().and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok());
+        let key = Self::new(name, kind, key.ok_or(NoteError::Key("it does not hold an Ed25519 key"))?)?;
+        if hash.len() != 8 || !hash.eq_ignore_ascii_case(&hex::encode(key.id())) {
+            return Err(NoteError::Key("its hash is not that of its name and key"));
         }
-        let checkpoint = Self { origin: name.to_owned(), size, root };
-        let prefix = format!("\u{2014} {origin} ");
-        let blob = signatures.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix('\n'));
-        let blob =
-            blob.and_then(|text| BASE64.decode(text).ok()).ok_or(NoteError::Format("no signature of the log"))?;
-        let (id, signature) = blob.split_at_checked(4).ok_or(NoteError::Format("the signature is too short"))?;
-        let signature =
-            Signature::from_slice(signature).map_err(|_| NoteError::Format("the signature is not 64 bytes"))?;
-        let signed = format!("{text}\n");
-        // Leading zeros or a plus sign would give one size two texts.
-        if checkpoint.text() != signed {
-            return Err(NoteError::Format("not in its one form"));
+        Ok(key)
+    }
+
+    /// The key's name; a log's is the origin of its checkpoints.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the key signs.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The public key.
+    pub fn key(&self) -> &VerifyingKey {
+        &self.key
+    }
+
+    /// The four bytes that stand before each of its signatures.
+    pub fn id(&self) -> [u8; 4] {
+        key_id(&self.name, self.kind, &self.key)
+    }
+
+    /// The time of a signature over `text`, 0 where its type has none; `None` where it does not hold.
+    fn check(&self, text: &str, signature: &[u8]) -> Option<u64> {
+        let (at_s, signature) = match self.kind {
+            KeyKind::Ed25519 => (None, signature),
+            KeyKind::Cosignature => {
+                let (time, signature) = signature.split_at_checked(8)?;
+                (Some(u64::from_be_bytes(time.try_into().ok()?)), signature)
+            }
+        };
+        let signature = Signature::from_slice(signature).ok()?;
+        let holds = match at_s {
+            None => self.key.verify_strict(text.as_bytes(), &signature),
+            Some(at_s) if i64::try_from(at_s).is_err() => return None,
+            Some(at_s) => self.key.verify_strict(cosigned_message(text, at_s).as_bytes(), &signature),
+        };
+        holds.ok().map(|()| at_s.unwrap_or(0))
+    }
+}
+
+impl std::fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = [&[self.kind.byte()], self.key.as_bytes().as_slice()].concat();
+        write!(f, "{}+{}+{}", self.name, hex::encode(self.id()), BASE64.encode(bytes))
+    }
+}
+
+/// What a witness signs (C2SP `tlog-cosignature`, Ed25519).
+fn cosigned_message(text: &str, at_s: u64) -> String {
+    format!("cosignature/v1\ntime {at_s}\n{text}")
+}
+
+/// One line under a note: whose it says it is, and the signature's bytes after the key's four.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureLine {
+    /// The key's name.
+    pub name: String,
+    /// The key's four bytes.
+    pub id: [u8; 4],
+    /// The signature in the form of its type.
+    pub signature: Vec<u8>,
+}
+
+impl SignatureLine {
+    /// A log's signature over a note's text, which ends with a line feed.
+    pub fn sign(text: &str, name: &str, key: &SigningKey) -> Self {
+        let signature = key.sign(text.as_bytes()).to_bytes().to_vec();
+        Self { name: name.to_owned(), id: key_id(name, KeyKind::Ed25519, &key.verifying_key()), signature }
+    }
+
+    /// A witness's signature over a checkpoint's text at a time in Unix seconds, at most `i64::MAX`.
+    pub fn cosign(text: &str, name: &str, key: &SigningKey, at_s: u64) -> Self {
+        let signature = key.sign(cosigned_message(text, at_s).as_bytes()).to_bytes();
+        let signature = [at_s.to_be_bytes().as_slice(), &signature].concat();
+        Self { name: name.to_owned(), id: key_id(name, KeyKind::Cosignature, &key.verifying_key()), signature }
+    }
+
+    /// Reads one line without its line feed.
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
+        let rest = line.strip_prefix(DASH).ok_or(NoteError::Format("a signature line begins with an em dash"))?;
+        let (name, encoded) = rest.split_once(' ').ok_or(NoteError::Format("a signature line has two parts"))?;
+        if !is_name(name) {
+            return Err(NoteError::Format("a signature line has no name"));
         }
-        if id != key_id(origin, key) || key.verify_strict(signed.as_bytes(), &signature).is_err() {
-            return Err(NoteError::Signature);
+        let bytes = BASE64.decode(encoded).map_err(|_| NoteError::Format("a signature is not base64"))?;
+        match bytes.split_first_chunk::<4>() {
+            Some((id, signature)) if !signature.is_empty() => {
+                Ok(Self { name: name.to_owned(), id: *id, signature: signature.to_vec() })
+            }
+            _ => Err(NoteError::Format("a signature is too short")),
         }
-        Ok(checkpoint)
+    }
+
+    /// Whether it says that it is the key's.
+    pub fn is_of(&self, key: &VerifierKey) -> bool {
+        self.name == key.name && self.id == key.id()
+    }
+}
+
+/// The line without its line feed.
+impl std::fmt::Display for SignatureLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let blob = [self.id.as_slice(), &self.signature].concat();
+        write!(f, "{DASH}{} {}", self.name, BASE64.encode(blob))
+    }
+}
+
+/// A text and the lines under it. Nothing is believed of it until a known key's line was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The text, with its last line feed.
+    pub text: String,
+    /// The lines in their order, those of unknown keys among them.
+    pub signatures: Vec<SignatureLine>,
+}
+
+impl Note {
+    /// Reads a note: its form, not its signatures.
+    pub fn parse(note: &str) -> Result<Self, NoteError> {
+        if note.len() > NOTE_BYTES_MAX {
+            return Err(NoteError::Format("it is longer than 1,000,000 bytes"));
+        }
+        if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
+            return Err(NoteError::Format("it holds a control character"));
+        }
+        // The text may hold empty lines; the last one parts it from the signatures.
+        let at = note.rfind("\n\n").ok_or(NoteError::Format("no blank line"))?;
+        let (text, lines) = (note.get(..=at).unwrap_or_default(), note.get(at + 2..).unwrap_or_default());
+        let lines = lines.strip_suffix('\n').ok_or(NoteError::Format("no signature line, or an unfinished one"))?;
+        let signatures = lines.split('\n').map(SignatureLine::parse).collect::<Result<Vec<_>, _>>()?;
+        if signatures.len() > SIGNATURES_MAX {
+            return Err(NoteError::Format("it has more than 100 signatures"));
+        }
+        Ok(Self { text: text.to_owned(), signatures })
+    }
+
+    /// The time in Unix seconds at which the key signed, 0 for a log's key; `None` where no line says that it is the
+    /// key's. Every line that says so must hold: one that does not is an error.
+    pub fn signed_by(&self, key: &VerifierKey) -> Result<Option<u64>, NoteError> {
+        let mut first = None;
+        for line in self.signatures.iter().filter(|line| line.is_of(key)) {
+            let checked = key.check(&self.text, &line.signature);
+            let at_s = checked.ok_or_else(|| match key.kind {
+                KeyKind::Ed25519 => NoteError::Signature,
+                KeyKind::Cosignature => NoteError::Cosignature(key.name.clone()),
+            })?;
+            first = first.or(Some(at_s));
+        }
+        Ok(first)
+    }
+}
+
+/// The note as it travels.
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        self.signatures.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 

@@ -253,7 +253,7 @@ impl Log {
         self.tree.push(leaf_hash(&commitment(&salt, &statement.to_bytes().unwrap()).0));
         self.tree.push(leaf_hash(b"another"));
         let size = self.tree.size();
-        let checkpoint = Checkpoint { origin: origin(&self.card.node), size, root: self.tree.root() };
+        let checkpoint = Checkpoint::new(origin(&self.card.node), size, self.tree.root());
         let path = self.tree.inclusion(index, size).unwrap();
         Half { statement, salt, index, path, checkpoint: checkpoint.sign(&self.key), card: self.card.clone() }
     }

@@ -238,7 +238,7 @@ impl Log {
 }
 
 fn sign(tree: &Tree, card: &NodeCard, key: &SigningKey) -> String {
-    Checkpoint { origin: origin(&card.node), size: tree.size(), root: tree.root() }.sign(key)
+    Checkpoint::new(origin(&card.node), tree.size(), tree.root()).sign(key)
 }
 
 /// A statement on its way into the log.

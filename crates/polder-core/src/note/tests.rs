@@ -1,14 +1,16 @@
 //! Tests of signed checkpoints: the format of C2SP `signed-note`, and that no byte can change.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::canonical::hash;
-use crate::tests::key;
+use crate::tests::{key, node};
 
 const LOG: &str = "polder/paris";
 
 fn checkpoint() -> Checkpoint {
-    Checkpoint { origin: LOG.to_owned(), size: 20_852_163, root: hash("test", &[b"root"]) }
+    Checkpoint::new(LOG, 20_852_163, hash("test", &[b"root"]))
 }
 
 #[test]
@@ -86,4 +88,130 @@ fn a_known_key_has_its_known_hash() {
     let public = VerifyingKey::from_bytes(&<[u8; 32]>::try_from(&bytes[1..]).unwrap()).unwrap();
     let expected = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
     assert_eq!(verifier_key("PeterNeumann", &public), expected);
+}
+
+fn witness() -> VerifierKey {
+    VerifierKey::of_witness(&node("munich"), key(6).verifying_key())
+}
+
+/// The checkpoint under the log's signature, a stranger's line and a witness's cosignature.
+fn cosigned() -> Note {
+    let mut note = Note::parse(&checkpoint().sign(&key(5))).unwrap();
+    let stranger = SignatureLine { name: "stranger.example/w".to_owned(), id: [1, 2, 3, 4], signature: vec![0xee; 70] };
+    let line = SignatureLine::cosign(&note.text, "polder/munich/witness", &key(6), 1_679_315_147);
+    note.signatures.extend([stranger, line]);
+    note
+}
+
+#[test]
+fn unknown_lines_are_kept_and_ignored() {
+    let note = cosigned();
+    let text = note.to_string();
+    assert_eq!(Note::parse(&text), Ok(note.clone()));
+    assert_eq!(Checkpoint::open(&text, LOG, &key(5).verifying_key()), Ok(checkpoint()));
+    assert_eq!(note.signed_by(&witness()), Ok(Some(1_679_315_147)));
+    let other = VerifierKey::of_witness(&node("delft"), key(7).verifying_key());
+    assert_eq!(note.signed_by(&other), Ok(None));
+    // The same key and name, but as a log's: another hash, so not this line.
+    let as_log = VerifierKey::new("polder/munich/witness", KeyKind::Ed25519, key(6).verifying_key()).unwrap();
+    assert_eq!(note.signed_by(&as_log), Ok(None));
+}
+
+#[test]
+fn a_known_line_must_hold() {
+    for place in 0..72 {
+        let mut note = cosigned();
+        note.signatures[2].signature[place] ^= 1;
+        assert_eq!(
+            note.signed_by(&witness()),
+            Err(NoteError::Cosignature("polder/munich/witness".to_owned())),
+            "{place}"
+        );
+    }
+    let mut cut = cosigned();
+    cut.signatures[2].signature.pop();
+    assert!(cut.signed_by(&witness()).is_err());
+    // One good line of the log beside a bad one is not a signed checkpoint.
+    let mut twice = cosigned();
+    let mut bad = twice.signatures[0].clone();
+    bad.signature[0] ^= 1;
+    twice.signatures.push(bad);
+    let opened = Checkpoint::open(&twice.to_string(), LOG, &key(5).verifying_key());
+    assert_eq!(opened, Err(NoteError::Signature));
+}
+
+/// C2SP `tlog-cosignature`, by hand: the message, the time in eight bytes, the type 0x04 in the key's hash.
+#[test]
+fn a_cosignature_is_that_of_other_witnesses() {
+    let public = key(6).verifying_key();
+    let mut bytes = b"polder/munich/witness\x0a\x04".to_vec();
+    bytes.extend_from_slice(public.as_bytes());
+    let line = cosigned().signatures[2].clone();
+    assert_eq!(line.id, Sha256::digest(&bytes)[..4]);
+    assert_eq!(line.signature[..8], 1_679_315_147_u64.to_be_bytes());
+    let message =
+        format!("cosignature/v1\ntime 1679315147\npolder/paris\n20852163\n{}\n", BASE64.encode(checkpoint().root.0));
+    let signature = Signature::from_slice(&line.signature[8..]).unwrap();
+    assert!(public.verify_strict(message.as_bytes(), &signature).is_ok());
+    // A time beyond the format's bound is refused, though the signature is the key's.
+    let mut late = cosigned();
+    late.signatures[2] = SignatureLine::cosign(&late.text, "polder/munich/witness", &key(6), 1 << 63);
+    assert!(late.signed_by(&witness()).is_err());
+}
+
+#[test]
+fn further_lines_are_signed_with_the_rest() {
+    let extended = Checkpoint { extensions: vec!["a line".to_owned(), "timestamp 7".to_owned()], ..checkpoint() };
+    let note = extended.sign(&key(5));
+    let open = |note: &str| Checkpoint::open(note, LOG, &key(5).verifying_key());
+    assert_eq!(open(&note), Ok(extended));
+    assert_eq!(open(&note.replacen("timestamp 7", "timestamp 8", 1)), Err(NoteError::Signature));
+    assert!(open(&note.replacen("a line\n", "", 1)).is_err());
+}
+
+#[test]
+fn verifier_keys_come_back() {
+    for key in [witness(), VerifierKey::of_log(&node("paris"), key(5).verifying_key())] {
+        assert_eq!(VerifierKey::parse(&key.to_string()), Ok(key));
+    }
+    let text = witness().to_string();
+    for wrong in [
+        text.replacen("munich", "delft", 1),
+        text.replacen('+', " ", 1),
+        text.replacen('+', "", 1),
+        format!("{text}="),
+        format!(" {text}"),
+        "polder/a+00000000+".to_owned(),
+        "polder/a+00000000+BA==".to_owned(),
+        String::new(),
+    ] {
+        assert!(VerifierKey::parse(&wrong).is_err(), "{wrong:?}");
+    }
+    for name in ["", "a b", "a+b", "a\tb", "a\u{a0}b", "a\u{7f}b"] {
+        assert!(VerifierKey::new(name, KeyKind::Ed25519, key(5).verifying_key()).is_err(), "{name:?}");
+    }
+}
+
+#[test]
+fn too_much_is_refused() {
+    let mut note = cosigned();
+    let line = note.signatures[1].clone();
+    note.signatures.resize(SIGNATURES_MAX, line.clone());
+    assert!(Note::parse(&note.to_string()).is_ok());
+    note.signatures.push(line);
+    assert!(Note::parse(&note.to_string()).is_err());
+    assert!(Note::parse(&"x".repeat(10_000_000)).is_err());
+}
+
+proptest! {
+    /// Whatever arrives: an answer, never a panic; and what is read is written the same.
+    #[test]
+    fn no_bytes_break_the_reader(text in "\\PC{0,40}|(\u{2014} [a-z+/ =]{0,30}|[a-z0-9]{0,8}|\n){0,20}") {
+        if let Ok(note) = Note::parse(&text) {
+            prop_assert_eq!(note.to_string(), text.clone());
+        }
+        let _ = Checkpoint::parse(&text);
+        let _ = VerifierKey::parse(&text);
+        let _ = SignatureLine::parse(&text);
+    }
 }

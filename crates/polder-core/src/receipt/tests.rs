@@ -223,8 +223,7 @@ fn one_nodes_keys_do_not_sign_for_another() {
     let receipt = Receipt::new(decision, tables, Some(paris().state(Statement::Execution(execution))));
     assert!(fails(&receipt, Check::Pairing).contains("not its home's own"));
     let mut receipt = placed();
-    receipt.decision.checkpoint =
-        Checkpoint { origin: "polder/home".to_owned(), size: 7, root: Digest([0; 32]) }.sign(&key(99));
+    receipt.decision.checkpoint = Checkpoint::new("polder/home", 7, Digest([0; 32])).sign(&key(99));
     fails(&receipt, Check::Checkpoint);
 }
 

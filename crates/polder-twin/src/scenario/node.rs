@@ -44,7 +44,7 @@ impl Node {
         let index = self.tree.size();
         self.tree.push(leaf_hash(&commitment(&salt, &bytes).0));
         let size = self.tree.size();
-        let checkpoint = Checkpoint { origin: origin(&self.card.node), size, root: self.tree.root() };
+        let checkpoint = Checkpoint::new(origin(&self.card.node), size, self.tree.root());
         let path = self.tree.inclusion(index, size).ok_or("the log lost a leaf that was just appended")?;
         Ok(Half { statement, salt, index, path, checkpoint: checkpoint.sign(&self.log), card: self.card.clone() })
     }
