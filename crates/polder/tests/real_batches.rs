@@ -163,7 +163,7 @@ fn a_batch_is_decided_line_by_line_and_seen_by_nobody_else() {
     let bank = demo.endpoint("bank", "customer-service");
     let lines = [
         line("first", "polder-toy", json!({})),
-        line("second", "polder-toy", json!({"metadata": {"polder.class": "internal"}})),
+        line("second", "polder-toy", json!({"metadata": {"polder.purpose": "finance"}})),
         line("refused", "polder-toy", json!({"metadata": {"polder.countries": "JP"}})),
         line("wrong", "polder-toy", json!({"temperature": "hot"})),
         line("streamed", "polder-toy", json!({"stream": true})),
