@@ -177,10 +177,10 @@ impl Entries<'_> {
     /// The next line of all parts.
     async fn line(&mut self) -> Result<Option<BytesMut>, ContentError> {
         loop {
-            if let Some(lines) = &mut self.lines {
-                if let Some(line) = lines.next().await? {
-                    return line.bytes.ok_or(ContentError::Damaged).map(Some);
-                }
+            if let Some(lines) = &mut self.lines
+                && let Some(line) = lines.next().await?
+            {
+                return line.bytes.ok_or(ContentError::Damaged).map(Some);
             }
             let journal = self.journal;
             let Some(part) = journal.parts.get(self.next) else { return Ok(None) };
