@@ -16,11 +16,13 @@ mod content;
 mod keys;
 mod leaves;
 mod ledger;
+mod tokens;
 mod versions;
 
 pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
+pub use tokens::StoredToken;
 pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
@@ -135,7 +137,7 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA] {
+        for schema in [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA, tokens::SCHEMA] {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
         Ok(Self { pool })

@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "demo", "up", "ask", "why", "decide", "policy", "framework", "verify", "factories", "status", "kill", "key",
-    "budget", "doctor", "facts", "completions",
+    "token", "budget", "doctor", "facts", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.

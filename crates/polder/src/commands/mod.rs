@@ -13,6 +13,7 @@ pub mod key;
 pub mod kill;
 pub mod policy;
 pub mod status;
+pub mod token;
 pub mod up;
 pub mod verify;
 pub mod why;
