@@ -58,6 +58,8 @@ pub struct Meter {
     /// Whether a budget pays, so that the reserved price is the most that is asked.
     pays: bool,
     placed: Option<(DecisionId, NodeId)>,
+    /// Whether the price is that of where it runs.
+    priced: bool,
     /// Where it was sent last, while nothing has come back yet.
     sent_to: Mutex<Option<(DecisionId, NodeId)>>,
 }
@@ -92,6 +94,7 @@ impl Ledger {
             reads: asked.reads,
             pays: asked.price_max > 0,
             placed: None,
+            priced: false,
             sent_to: Mutex::default(),
         })
     }
@@ -122,7 +125,7 @@ impl Meter {
     /// It runs at a factory, at its price; a price that rose meanwhile counts from the next request on.
     pub fn placed(&mut self, decision: &DecisionId, factory: &NodeId, price: u64) {
         self.price = if self.pays { self.price.min(price) } else { price };
-        self.placed = Some((decision.clone(), factory.clone()));
+        (self.placed, self.priced) = (Some((decision.clone(), factory.clone())), true);
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.microeur() > 0) {
             let mut state = self.ledger.state();
             let name = |account: polder_core::ledger::Account| state.names.get(account.place()).cloned();
@@ -191,7 +194,7 @@ impl Meter {
 
     /// The price of where it was sent, where nothing had come back to say so.
     pub(super) fn priced(&mut self, price: u64) {
-        if self.placed.is_none() {
+        if !self.priced {
             self.price = if self.pays { self.price.min(price) } else { price };
         }
     }
@@ -308,7 +311,8 @@ impl Drop for Meter {
             ledger: Arc::clone(&self.ledger),
             key: Arc::clone(&self.key),
             hold: Some(hold),
-            placed: self.placed.take(),
+            // A factory has it, also where no word of it came back.
+            placed: Some((decision.clone(), factory.clone())),
             sent_to: Mutex::default(),
             ..*self
         };
