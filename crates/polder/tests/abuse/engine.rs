@@ -133,7 +133,7 @@ async fn answer(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
     let says = |word: &str| body.contains(&format!("\"{word}\""));
     if says("forever") {
         stream.write_all(EVENTS.as_bytes()).await?;
-        let piece = token(&"x".repeat(4 << 10));
+        let piece = token(&"x".repeat(1 << 10));
         loop {
             stream.write_all(piece.as_bytes()).await?;
         }

@@ -108,7 +108,7 @@ fn good_requests_are_answered_in_the_middle_of_a_flood() {
     );
     assert!(half < half_alone * 5 + Duration::from_millis(20), "{half:?}, and {half_alone:?} where no flood is");
     assert!(
-        slowest < slowest_alone * 5 + Duration::from_secs(1),
+        slowest < slowest_alone * 5 + Duration::from_secs(3),
         "{slowest:?}, and {slowest_alone:?} where no flood is"
     );
     assert!(most.0 + most.1 < MEMORY_MAX, "{most:?}");
