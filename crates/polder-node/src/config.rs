@@ -169,6 +169,8 @@ pub struct HomeConfig {
     pub content: ContentLimits,
     /// What is bounded before a request is looked at.
     pub admission: Admission,
+    /// How batches run, and how large files may be.
+    pub batches: Batches,
 }
 
 /// The `[home.admission]` table: what is bounded before a request is looked at.
@@ -184,6 +186,26 @@ pub struct Admission {
 impl Default for Admission {
     fn default() -> Self {
         Self { failed_keys_per_minute: 30, kept_answers_bytes_max: 64 << 20 }
+    }
+}
+
+/// The `[home.batches]` table: how batches run, and how large the files may be that they read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batches {
+    /// Lines of all batches that run at once.
+    pub lines_at_once: usize,
+    /// Most lines of one batch.
+    pub lines_max: u32,
+    /// Largest file that applications bring, in bytes.
+    pub file_bytes_max: usize,
+    /// How long a batch may take, in seconds; what has not run by then does not run.
+    pub window_s: u64,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { lines_at_once: 16, lines_max: 50_000, file_bytes_max: 200 << 20, window_s: 86_400 }
     }
 }
 

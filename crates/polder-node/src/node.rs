@@ -193,7 +193,11 @@ impl Node {
         if let Some(content) = &self.content {
             tasks.spawn(sweep(content.clone(), shutdown.clone()));
         }
-        let service = TowerToHyperService::new(self.router());
+        let gateway = self.gateway();
+        if let Some(gateway) = &gateway {
+            tasks.spawn(gateway::run_batches(gateway.clone(), shutdown.clone()));
+        }
+        let service = TowerToHyperService::new(self.router(gateway));
         tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
         ready();
         while let Some(ended) = tasks.join_next().await {
@@ -213,7 +217,20 @@ impl Node {
         Ok(())
     }
 
-    fn router(self: &Arc<Self>) -> Router {
+    /// What applications speak to, where it is a home.
+    fn gateway(&self) -> Option<Gateway> {
+        let (home, ledger, content) = (self.home.as_ref()?, self.ledger.as_ref()?, self.content.as_ref()?);
+        Some(Gateway {
+            home: Arc::clone(home),
+            ledger: Arc::clone(ledger),
+            body_bytes_max: self.config.body_bytes_max,
+            content: content.clone(),
+            live: gateway::Live::default(),
+            batches: gateway::Batches::new(self.config.home.as_ref()?.batches),
+        })
+    }
+
+    fn router(self: &Arc<Self>, gateway: Option<Gateway>) -> Router {
         let mut router = api::router(Arc::clone(self))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", {
@@ -224,14 +241,7 @@ impl Node {
                 let log = self.log.clone();
                 get(move || async move { log.checkpoint() })
             });
-        if let (Some(home), Some(ledger), Some(content)) = (&self.home, &self.ledger, &self.content) {
-            let gateway = Gateway {
-                home: Arc::clone(home),
-                ledger: Arc::clone(ledger),
-                body_bytes_max: self.config.body_bytes_max,
-                content: content.clone(),
-                live: gateway::Live::default(),
-            };
+        if let Some(gateway) = gateway {
             let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
             router = router.merge(gateway::router(gateway, kept));
         }

@@ -161,6 +161,13 @@ impl World {
                     json!({"model": "polder-toy", "input": "Hello", "max_output_tokens": 16, "background": true});
                 text(ask("/v1/responses", &body), "/id")
             }
+            Some(Object::File) => file(&self.key()),
+            Some(Object::Batch) => {
+                let file = file(&self.key());
+                let body =
+                    json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+                text(ask("/v1/batches", &body), "/id")
+            }
             Some(Object::Decision) => {
                 let id = decision(&self.key()).0;
                 // A placement does not wait for its leaf.
@@ -186,6 +193,22 @@ impl World {
         let body = self.body(route, id);
         endpoint.call_from(from, method, &path, &[("content-type", "application/json")], body.as_bytes())
     }
+}
+
+/// A file with the lines of a batch, enough of them that it is not done at once.
+fn file(endpoint: &Endpoint) -> String {
+    let line = |index: usize| {
+        let body = json!({"model": "polder-toy", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1});
+        json!({"custom_id": index.to_string(), "method": "POST", "url": "/v1/chat/completions", "body": body})
+    };
+    let lines: String = (0..150).map(|index| format!("{}\n", line(index))).collect();
+    let part = |head: &str, body: &str| format!("--edge\r\ncontent-disposition: form-data; {head}\r\n\r\n{body}\r\n");
+    let whole =
+        part("name=\"purpose\"", "batch") + &part("name=\"file\"; filename=\"lines.jsonl\"", &lines) + "--edge--\r\n";
+    let reply =
+        endpoint.call("POST", "/v1/files", &[("content-type", "multipart/form-data; boundary=edge")], whole.as_bytes());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json()["id"].as_str().unwrap().to_owned()
 }
 
 /// A question's decision and the factory that answered it.
@@ -315,6 +338,8 @@ fn still_there(world: &World, route: &Route, id: &str, wrong: &mut Vec<String>) 
     };
     let there = match route.of {
         Some(Object::Response) => world.key().get(&format!("/v1/responses/{id}")).status == 200,
+        Some(Object::File) => world.key().get(&format!("/v1/files/{id}")).status == 200,
+        Some(Object::Batch) => world.key().get(&format!("/v1/batches/{id}")).json()["cancelling_at"].is_null(),
         Some(Object::Key) => list("/api/v1/keys", "keys"),
         Some(Object::Token) => list("/api/v1/tokens", "tokens"),
         _ => true,

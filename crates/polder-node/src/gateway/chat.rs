@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::answer::{Answer, ask};
 use super::body::{Parameters, read_object};
 use super::shape::Shape;
-use super::{ApiError, Gateway, labels, sse};
+use super::{ApiError, Caller, Gateway, labels, sse};
 use crate::clock::now_ms;
 use crate::inference::Event;
 
@@ -25,9 +25,19 @@ use parameters::{chat_request, include_usage};
 /// `POST /v1/chat/completions`
 pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    let parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    run(gateway, caller, &headers, parameters).await
+}
+
+/// The same for a request that was read before, such as a batch's line.
+pub async fn run(
+    gateway: Gateway,
+    caller: Caller,
+    headers: &HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, ApiError> {
     let mut metadata = parameters.object("metadata")?;
-    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
+    let labels = labels::labels(&caller.labels, headers, &mut metadata)?;
     let stream = parameters.flag("stream")?;
     let include_usage = include_usage(&mut parameters, stream)?;
     let request = chat_request(parameters, stream)?;

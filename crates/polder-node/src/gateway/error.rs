@@ -140,6 +140,11 @@ impl ApiError {
         self
     }
 
+    /// Its status, for what runs without a client.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Its code, for what runs without a client.
     pub fn code(&self) -> &str {
         self.error.get("code").and_then(Value::as_str).unwrap_or_default()

@@ -42,6 +42,7 @@ use lifecycle::Lifecycle;
 
 pub use known::Known;
 pub use policies::PolicyState;
+pub use retries::{ENGINE_FAILED, NO_ANSWER, NOT_UNDERSTOOD};
 pub use view::View;
 
 /// The home of one tenant.

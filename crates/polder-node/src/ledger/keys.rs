@@ -132,6 +132,11 @@ impl Ledger {
         }
     }
 
+    /// The key of an id, where it holds: for work that goes on when whoever asked for it has gone.
+    pub fn holding(&self, id: &str, now_ms: u64) -> Option<Arc<Key>> {
+        self.key_of(id).filter(|key| now_ms < key.expires_ms && !key.is_revoked())
+    }
+
     /// The key of an id, where it holds or may hold again.
     pub(super) fn key_of(&self, id: &str) -> Option<Arc<Key>> {
         let table = self.keys.load();

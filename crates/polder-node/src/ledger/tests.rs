@@ -62,6 +62,7 @@ fn config() -> HomeConfig {
         solver: None,
         frameworks: Vec::new(),
         admission: Admission { failed_keys_per_minute: 3, ..Admission::default() },
+        batches: Default::default(),
     }
 }
 

@@ -237,6 +237,7 @@ fn write_home(
             solver: None,
             frameworks: Vec::new(),
             admission: Default::default(),
+            batches: Default::default(),
             content: None,
         }),
         factory: None,

@@ -54,6 +54,8 @@ pub enum Who {
 pub enum Object {
     Model,
     Response,
+    File,
+    Batch,
     Decision,
     Project,
     Factory,
@@ -78,7 +80,7 @@ pub enum Surface {
 impl Object {
     /// Whether it is of one project, so that another's key must not see it.
     pub fn is_of_a_project(self) -> bool {
-        matches!(self, Self::Response | Self::Decision | Self::Project)
+        matches!(self, Self::Response | Self::File | Self::Batch | Self::Decision | Self::Project)
     }
 }
 

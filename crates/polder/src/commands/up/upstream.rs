@@ -109,6 +109,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         solver: None,
         frameworks: Vec::new(),
         admission: Default::default(),
+        batches: Default::default(),
         content: None,
     };
     let factory = raw::Factory {
