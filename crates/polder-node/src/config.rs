@@ -121,6 +121,25 @@ pub enum OperatorRole {
     Auditor,
 }
 
+impl OperatorRole {
+    const ALL: [Self; 4] = [Self::Owner, Self::Operator, Self::Reviewer, Self::Auditor];
+
+    /// Its name, as files and calls write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Operator => "operator",
+            Self::Reviewer => "reviewer",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    /// The role of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
 /// What makes a node a home.
 #[derive(Debug, Clone)]
 pub struct HomeConfig {

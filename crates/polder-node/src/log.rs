@@ -46,6 +46,8 @@ pub enum LogError {
 enum Entry {
     Leaf(Box<Leaf>, oneshot::Sender<u64>),
     Half(ForeignHalf),
+    /// Nothing: dropped once all that came before is written.
+    Mark(oneshot::Sender<()>),
 }
 
 /// What waits for the writer. A channel would wake it for every entry; it is woken once for each batch.
@@ -185,6 +187,14 @@ impl Log {
         self.queue.push(Entry::Half(half)).await;
     }
 
+    /// Waits until everything that was handed over before is written, as far as it can be.
+    pub async fn flush(&self) {
+        let (mark, written) = oneshot::channel();
+        self.queue.push(Entry::Mark(mark)).await;
+        // The writer drops its end, which is the word that is waited for.
+        let _ = written.await;
+    }
+
     /// The signed checkpoint as a note.
     pub fn checkpoint(&self) -> String {
         self.read(|state| state.note.clone())
@@ -294,6 +304,7 @@ impl Writer {
 
     async fn write(&self, batch: Vec<Entry>) {
         let (mut leaves, mut waiting, mut halves) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+        let mut marks = Vec::new();
         for entry in batch {
             match entry {
                 Entry::Leaf(leaf, done) => {
@@ -301,6 +312,7 @@ impl Writer {
                     waiting.push(done);
                 }
                 Entry::Half(half) => halves.push(half),
+                Entry::Mark(mark) => marks.push(mark),
             }
         }
         let first = self.state.read().unwrap_or_else(PoisonError::into_inner).tree.size();

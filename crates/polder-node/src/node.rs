@@ -31,12 +31,13 @@ use crate::home::lifecycle::Lifecycle;
 use crate::home::{Home, Known, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
-use crate::ledger::Ledger;
+use crate::ledger::{Guesses, Ledger};
 use crate::log::Log;
 use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::tokens::Tokens;
 use crate::upstream::Replicas;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
@@ -88,6 +89,8 @@ pub struct Node {
     pub home: Option<Arc<Home>>,
     /// The keys, budgets and usage of its tenant, where it is a home.
     pub ledger: Option<Arc<Ledger>>,
+    /// Its operators' tokens.
+    pub tokens: Tokens,
     /// What it keeps for applications, where it is a home.
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
@@ -128,6 +131,9 @@ impl Node {
             }
             None => None,
         };
+        // Wrong keys and wrong tokens of one address count together.
+        let guesses = ledger.as_ref().map_or_else(Arc::<Guesses>::default, |ledger| Arc::clone(&ledger.guesses));
+        let tokens = Tokens::open(&config.tokens, store.clone(), guesses).await?;
         let home = open_home(&config, &keys, &store, &log, &schema, factory.as_ref()).await?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
@@ -143,6 +149,7 @@ impl Node {
             log,
             home,
             ledger,
+            tokens,
             content,
             factory,
             keys,
@@ -204,6 +211,8 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
+        // What the last answers left behind is on disk before the process ends.
+        self.log.flush().await;
         self.store.close().await;
         Ok(())
     }

@@ -18,12 +18,14 @@ mod keys;
 mod leaves;
 mod ledger;
 mod objects;
+mod tokens;
 mod versions;
 
 pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use objects::Object;
+pub use tokens::StoredToken;
 pub use versions::{PolicyText, PolicyVersion};
 
 /// Why the database cannot answer.
@@ -141,7 +143,8 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in [SCHEMA, leaves::SCHEMA, objects::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA] {
+        let own = [SCHEMA, leaves::SCHEMA, objects::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA, tokens::SCHEMA];
+        for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
         Ok(Self { pool, remembered: objects::Remembered::default() })

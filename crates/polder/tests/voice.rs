@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "verify", "factories", "status", "kill",
-    "key", "budget", "doctor", "facts", "completions",
+    "key", "token", "budget", "doctor", "facts", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.

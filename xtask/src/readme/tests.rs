@@ -182,6 +182,11 @@ fn the_keys_page_prints_what_it_says() {
     prints_what_it_says("docs/keys.md");
 }
 
+#[test]
+fn the_page_about_who_may_call_what_prints_what_it_says() {
+    prints_what_it_says("docs/authorisation.md");
+}
+
 /// Notes that a test could not run, and why, where `cargo xtask test` counts it.
 fn skip(name: &str, reason: &str) {
     use std::io::Write as _;

@@ -21,6 +21,7 @@ mod marks;
 mod names;
 mod purity;
 mod ratchet;
+mod routes;
 mod rust;
 mod tree;
 
@@ -33,7 +34,8 @@ Usage: cargo xtask tidy
 Reads the tracked files and checks the house rules: which crate may know which,
 the core's purity, file headers, lengths (with xtask/tidy-ratchet.toml), banned
 names, lifted lints, open marks, machine paths, README console blocks, the names
-in ARCHITECTURE.md, and links in the docs. The same checks run as a test.
+in ARCHITECTURE.md, links in the docs, and routes without a row that says who
+may call them. The same checks run as a test.
 
 Example:
   cargo xtask tidy
@@ -76,6 +78,7 @@ const CHECKS: &[Check] = &[
     ("console", console::check),
     ("architecture", architecture::check),
     ("links", links::check),
+    ("routes", routes::check),
 ];
 
 /// All findings in a tree, sorted by place.

@@ -18,6 +18,8 @@ use crate::node::Node;
 /// How long a receipt waits for a leaf that is on its way.
 const WAIT: Duration = Duration::from_millis(1_500);
 const STEP: Duration = Duration::from_millis(10);
+/// Among how many of the latest decisions an application's own last one is looked for.
+const LATEST_MAX: u32 = 200;
 
 /// No such decision or answer.
 pub fn unknown(id: &str) -> Problem {
@@ -25,15 +27,28 @@ pub fn unknown(id: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("no decision or answer `{id}` is known to this node"))
 }
 
-/// The decision that an id means: its own, an answer's, or `last`.
-pub async fn decision_id(node: &Node, id: &str) -> Result<String, Problem> {
+/// The decision that an id means: its own, an answer's, or `last`, which is the caller's own last.
+pub async fn decision_id(node: &Node, caller: &Caller, id: &str) -> Result<String, Problem> {
     if id == "last" {
-        let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
-        return latest.into_iter().next().ok_or_else(|| unknown(id));
+        return last(node, caller).await?.ok_or_else(|| unknown(id));
     }
     // An answer's id is made of its decision's: `chatcmpl-…`, `resp_…` and `decision-…` have the same digits.
     let (_, digits) = id.rsplit_once(['-', '_']).ok_or_else(|| unknown(id))?;
     DecisionId::parse(&format!("decision-{digits}")).map(String::from).map_err(|_| unknown(id))
+}
+
+/// The last decision that a caller sees; an application's own is looked for among the latest.
+async fn last(node: &Node, caller: &Caller) -> Result<Option<String>, Problem> {
+    if !matches!(caller, Caller::Application(_)) {
+        let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
+        return Ok(latest.into_iter().next());
+    }
+    let latest = node.store.latest_decision_statements(LATEST_MAX).await.map_err(Problem::internal)?;
+    let own = |bytes: &Vec<u8>| match serde_json::from_slice(bytes) {
+        Ok(Statement::Decision(statement)) if caller.sees(&statement.request.project) => Some(statement.id.to_string()),
+        _ => None,
+    };
+    Ok(latest.iter().find_map(own))
 }
 
 /// `GET /api/v1/receipts/{id}`: the receipt file of a decision or an answer. While the answer is still being written: 409.
@@ -44,15 +59,16 @@ pub async fn receipt(
 ) -> Result<Response, Problem> {
     caller.reads()?;
     let Path(id) = id?;
-    let id = decision_id(&node, &id).await?;
+    let id = decision_id(&node, &caller, &id).await?;
     let deadline = tokio::time::Instant::now() + WAIT;
     loop {
-        if let Some(receipt) = assemble(&node, &id).await? {
+        // What the caller must not see is waited for in vain, as what is not there.
+        if let Some(receipt) = assemble(&node, &caller, &id).await? {
             let bytes = receipt.to_bytes().map_err(Problem::internal)?;
             return Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response());
         }
         if tokio::time::Instant::now() >= deadline {
-            let known = node.store.leaf("decision", &id).await.map_err(Problem::internal)?.is_some();
+            let known = seen(&node, &caller, &id).await?.is_some();
             let detail = "the execution's half is not there: the answer is still being written, or its factory is gone; try again";
             return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { unknown(&id) });
         }
@@ -60,9 +76,19 @@ pub async fn receipt(
     }
 }
 
+/// The decision's half, where the caller sees it.
+async fn seen(node: &Node, caller: &Caller, id: &str) -> Result<Option<Half>, Problem> {
+    let half = node.log.half("decision", id).await.map_err(Problem::internal)?;
+    let own = |half: &Half| match &half.statement {
+        Statement::Decision(statement) => caller.sees(&statement.request.project),
+        _ => false,
+    };
+    Ok(half.filter(own))
+}
+
 /// The receipt, where both halves are there.
-async fn assemble(node: &Node, id: &str) -> Result<Option<Receipt>, Problem> {
-    let Some(decision) = node.log.half("decision", id).await.map_err(Problem::internal)? else { return Ok(None) };
+async fn assemble(node: &Node, caller: &Caller, id: &str) -> Result<Option<Receipt>, Problem> {
+    let Some(decision) = seen(node, caller, id).await? else { return Ok(None) };
     let Statement::Decision(statement) = &decision.statement else { return Ok(None) };
     let tables = named::tables(&node.store, statement).await.map_err(Problem::internal)?;
     let Some(factory) = statement.factory.clone() else { return Ok(Some(Receipt::new(decision, tables, None))) };

@@ -7,12 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
+use http::HeaderMap;
 use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
+use polder_core::ledger::Bucket;
 use serde_json::{Map, Value};
 
 use super::calls::Calls;
-use super::{ApiError, Caller, Gateway};
+use super::limits::say_rates;
+use super::{ApiError, Caller, Gateway, proof_headers};
 use crate::home::{Home, Placed};
 use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
 use crate::ledger::Meter;
@@ -29,6 +32,8 @@ pub struct Answer {
     pub factory: NodeId,
     /// What comes of it.
     pub events: Events,
+    /// What the key's rates leave: requests, then tokens.
+    rates: [Option<Bucket>; 2],
 }
 
 /// Decides about a conversation and has it answered. Errors that come before the first token are the request's own.
@@ -45,8 +50,8 @@ pub async fn ask(
     }
     let meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
     let (placed, meter) = begin(gateway, caller, labels, Work::Chat(request), meter).await?;
-    let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
-    Ok(Answer { decision, factory, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
+    let (decision, factory, rates) = (placed.decision.clone(), placed.factory.clone(), meter.rates());
+    Ok(Answer { decision, factory, rates, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
 }
 
 /// Decides about work and has it begun, with its meter running.
@@ -58,7 +63,8 @@ pub async fn begin(
     mut meter: Meter,
 ) -> Result<(Placed, Meter), ApiError> {
     meter.sending();
-    let run = gateway.home.run(&caller.project, labels, work);
+    let sent = |decision: &DecisionId, factory: &NodeId| meter.sent_to(decision, factory);
+    let run = gateway.home.run(&caller.project, labels, work, &sent);
     let placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
         Ok(placed) => placed,
         Err(error) => {
@@ -120,6 +126,13 @@ impl Answer {
     /// The answer's id, with the prefix of the surface that writes it.
     pub fn id(&self, prefix: &str) -> String {
         answer_id(&self.decision, prefix)
+    }
+
+    /// The headers that lead to its proof, and those that say what the key's rates leave.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = proof_headers(&self.decision, Some(&self.factory));
+        say_rates(&mut headers, self.rates);
+        headers
     }
 
     /// Waits for the whole answer.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::answer::{Answer, ask};
 use super::body::{Parameters, read_object};
 use super::shape::Shape;
-use super::{ApiError, Caller, Gateway, labels, proof_headers, sse};
+use super::{ApiError, Caller, Gateway, labels, sse};
 use crate::clock::now_ms;
 use crate::inference::Event;
 
@@ -48,7 +48,7 @@ pub async fn run(
 }
 
 async fn plain(answer: Answer, shape: Shape) -> Result<Response, ApiError> {
-    let mut headers = proof_headers(&answer.decision, Some(&answer.factory));
+    let mut headers = answer.headers();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let collected = answer.collect().await.map_err(|error| ApiError::of_engine(&error))?;
     Ok((headers, shape.whole(&collected)).into_response())
@@ -73,7 +73,7 @@ impl Begun {
 }
 
 fn streamed(answer: Answer, shape: Shape) -> Response {
-    let headers = sse::head(proof_headers(&answer.decision, Some(&answer.factory)));
+    let headers = sse::head(answer.headers());
     let first = futures_util::stream::iter([shape.begin(0)]);
     // The first choice has begun; of the others nobody knows before their first event.
     let mut begun = Begun(1);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::answer::begin;
 use super::body::{Parameters, read_object};
-use super::{ApiError, Caller, Gateway, answer_json, labels};
+use super::{ApiError, Caller, Gateway, answer_json, labels, limits};
 use crate::inference::{EmbedInput, EmbedRequest};
 use crate::peers::wire::{Frame, Work};
 
@@ -65,7 +65,8 @@ pub async fn run(
     let tokens = embeddings.prompt_tokens;
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     let body = json!({"object": "list", "data": data, "model": model, "usage": usage});
-    Ok(answer_json(&placed.decision, &placed.factory, &body))
+    let answer = answer_json(&placed.decision, &placed.factory, &body);
+    Ok(limits::with_rates(answer, meter.rates()))
 }
 
 fn encoding_is_base64(parameters: &mut Parameters) -> Result<bool, ApiError> {

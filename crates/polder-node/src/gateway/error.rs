@@ -56,6 +56,11 @@ impl ApiError {
         error.header("x-should-retry", "false")
     }
 
+    /// Whether this node is to blame.
+    pub(super) fn is_server_error(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     /// With a header.
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {

@@ -74,7 +74,7 @@ pub async fn run(
     let (_, digits) = answer.decision.as_str().rsplit_once('-').unwrap_or_default();
     let mut writing = Writing::new(&format!("resp_{digits}"), now_ms() / 1000, asked.echo);
     writing.set("polder", proof(&answer.decision, &answer.factory));
-    let headers = proof_headers(&answer.decision, Some(&answer.factory));
+    let headers = answer.headers();
     let keeping = Keeping { gateway, project: caller.project, input: asked.input, store: asked.store };
     match asked.stream {
         true => Ok(streamed(headers, answer.events, writing, keeping)),
@@ -278,7 +278,8 @@ pub async fn input_items(
     let Some(limit) = Some(query.limit.unwrap_or(20)).filter(|limit| (1..=100).contains(limit)) else {
         return Err(ApiError::parameter("limit", "invalid_value", "`limit` must be between 1 and 100"));
     };
-    let mut items = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?.input;
+    let record = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?;
+    let mut items = record::generated_from(&gateway, &caller.project, record).await?;
     match query.order.as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}

@@ -178,8 +178,15 @@ impl Home {
         self.view.decide(&self.view.snapshot(now_ms()), request, &BTreeMap::new())
     }
 
-    /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone.
-    pub async fn run(&self, project: &ProjectId, labels: Labels, work: Work) -> Result<Placed, HomeError> {
+    /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone. `sent` hears of each
+    /// decision before its work is sent off.
+    pub async fn run(
+        &self,
+        project: &ProjectId,
+        labels: Labels,
+        work: Work,
+        sent: &(dyn Fn(&DecisionId, &NodeId) + Send + Sync),
+    ) -> Result<Placed, HomeError> {
         let (action, model) = work.asks();
         let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
         let tokens_max = work.tokens_max();
@@ -205,6 +212,7 @@ impl Home {
                 }
             };
             let factory = ticket.ticket.factory.clone();
+            sent(&id, &factory);
             // The work is copied only where another factory may need it.
             let alone = excluded.len().saturating_add(1) >= self.peers.len();
             let Some(sealed) = (if alone { work.take() } else { work.clone() }) else { break };

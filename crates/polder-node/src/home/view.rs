@@ -152,6 +152,13 @@ impl View {
         factories.map(|(_, (_, factory))| factory.inputs.price_microeur_per_mtok).max().unwrap_or(0)
     }
 
+    /// A factory's price for a million tokens, in micro-euro; 0 where nothing is known of it.
+    pub fn price_of(&self, factory: &NodeId, now_ms: u64) -> u64 {
+        let snapshot = self.snapshot(now_ms);
+        let found = snapshot.each().find(|(ground, _)| ground.id == *factory);
+        found.map_or(0, |(_, factory)| factory.inputs.price_microeur_per_mtok)
+    }
+
     /// What the policies say of a request. The lock is held to look and to keep, never to ask.
     fn row(&self, snapshot: &Snapshot, request: &Request) -> Arc<Row> {
         let stale = {

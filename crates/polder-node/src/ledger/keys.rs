@@ -17,11 +17,11 @@ use tokio::sync::Notify;
 
 use super::{Ledger, LedgerError, configured_id, digest_of, key_account};
 use crate::config::ApiKey;
+use crate::secret::{id_of, same};
 use crate::store::StoredKey;
 
 /// What every issued key begins with.
 pub const PREFIX: &str = "sk-polder-";
-const ID_DIGITS: usize = 16;
 
 /// A key that was just made: the only time that it is seen whole.
 pub struct NewKey {
@@ -95,19 +95,6 @@ impl Key {
     }
 }
 
-/// Compares in a time that does not depend on where two digests differ.
-fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
-    let differing = one.iter().zip(other).fold(0, |sum, (one, other)| sum | (one ^ other));
-    std::hint::black_box(differing) == 0
-}
-
-/// The id in an issued key's text.
-fn id_of(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix(PREFIX)?;
-    let id = rest.get(..ID_DIGITS)?;
-    rest.get(ID_DIGITS..)?.starts_with('-').then_some(id)
-}
-
 impl Ledger {
     /// Whose key it is. `from` is where it came from, as far as that is known; failures there are counted.
     pub fn identify(&self, text: &str, from: Option<IpAddr>, now_ms: u64) -> Result<Arc<Key>, Denied> {
@@ -130,7 +117,7 @@ impl Ledger {
     pub fn find(&self, text: &str, now_ms: u64) -> Option<Arc<Key>> {
         let digest = digest_of(text);
         let table = self.keys.load();
-        let Some(id) = id_of(text) else {
+        let Some(id) = id_of(PREFIX, text) else {
             let all = table.configured.iter();
             return all
                 .filter(|key| key.holds(&digest, now_ms))

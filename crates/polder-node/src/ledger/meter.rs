@@ -4,11 +4,11 @@
 //! no extension is left it is stopped. An answer that ends without word of what it used (its client left, its engine broke
 //! off) stays reserved until the factory's half of the receipt tells, and counts in full where that never comes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{Stream, StreamExt as _};
 use polder_core::ids::{DecisionId, NodeId};
-use polder_core::ledger::{Hold, cost_microeur};
+use polder_core::ledger::{Bucket, Hold, cost_microeur};
 
 use super::{Key, Ledger, Stop};
 use crate::clock::now_ms;
@@ -33,6 +33,8 @@ pub struct Asked {
     pub paid_max: Option<u64>,
     /// Whether the answer comes piece by piece, so that it can be stopped.
     pub pieces: bool,
+    /// Whether reading is what is paid for.
+    pub reads: bool,
     /// The dearest price at which it may run, in micro-euro for a million tokens.
     pub price_max: u64,
 }
@@ -56,6 +58,10 @@ pub struct Meter {
     /// Whether a budget pays, so that the reserved price is the most that is asked.
     pays: bool,
     placed: Option<(DecisionId, NodeId)>,
+    /// Whether the price is that of where it runs.
+    priced: bool,
+    /// Where it was sent last, while nothing has come back yet.
+    sent_to: Mutex<Option<(DecisionId, NodeId)>>,
 }
 
 /// An answer that ended without word of what it used.
@@ -85,9 +91,11 @@ impl Ledger {
             paid_max: most,
             seen: 0,
             sent: false,
-            reads: false,
+            reads: asked.reads,
             pays: asked.price_max > 0,
             placed: None,
+            priced: false,
+            sent_to: Mutex::default(),
         })
     }
 }
@@ -98,6 +106,17 @@ impl Meter {
         self.sent = true;
     }
 
+    /// It is on its way to a factory, under a decision: if nobody waits for the first word of it, that factory says what was used.
+    pub fn sent_to(&self, decision: &DecisionId, factory: &NodeId) {
+        let mut sent_to = self.sent_to.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent_to = Some((decision.clone(), factory.clone()));
+    }
+
+    /// What the key's rates leave now: requests, then tokens.
+    pub fn rates(&self) -> [Option<Bucket>; 2] {
+        self.ledger.rates(&self.key)
+    }
+
     /// It came to nothing, and nothing was used.
     pub fn nothing(mut self) {
         self.settle(0, 0);
@@ -106,7 +125,7 @@ impl Meter {
     /// It runs at a factory, at its price; a price that rose meanwhile counts from the next request on.
     pub fn placed(&mut self, decision: &DecisionId, factory: &NodeId, price: u64) {
         self.price = if self.pays { self.price.min(price) } else { price };
-        self.placed = Some((decision.clone(), factory.clone()));
+        (self.placed, self.priced) = (Some((decision.clone(), factory.clone())), true);
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.microeur() > 0) {
             let mut state = self.ledger.state();
             let name = |account: polder_core::ledger::Account| state.names.get(account.place()).cloned();
@@ -162,9 +181,22 @@ impl Meter {
         }
     }
 
-    /// The factory's half has come: settles by what it says.
+    /// The factory's half has come: settles by what it says. What was read counts as it was taken for where the engine was stopped
+    /// before it counted.
     pub(super) fn told(&mut self, usage: Usage) {
-        self.used(usage.prompt_tokens, usage.completion_tokens);
+        match (self.reads, usage.prompt_tokens) {
+            (true, 0) => self.used_by_reading(self.paid_max),
+            (true, read) => self.used_by_reading(read),
+            (false, 0) => self.used(self.prompt, usage.completion_tokens),
+            (false, read) => self.used(read, usage.completion_tokens),
+        }
+    }
+
+    /// The price of where it was sent, where nothing had come back to say so.
+    pub(super) fn priced(&mut self, price: u64) {
+        if !self.priced {
+            self.price = if self.pays { self.price.min(price) } else { price };
+        }
     }
 
     /// Nobody can say what was used: what is reserved counts.
@@ -262,9 +294,11 @@ impl Drop for Meter {
             return self.settle(0, 0);
         }
         let ledger = Arc::clone(&self.ledger);
-        let Some((decision, factory)) = self.placed.clone() else {
+        let sent_to = self.sent_to.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((decision, factory)) = self.placed.clone().or(sent_to) else {
+            // It was not sent anywhere.
             self.hold = Some(hold);
-            return self.in_full();
+            return self.settle(0, 0);
         };
         let mut state = ledger.state();
         state.purses.ended(&mut hold);
@@ -277,7 +311,9 @@ impl Drop for Meter {
             ledger: Arc::clone(&self.ledger),
             key: Arc::clone(&self.key),
             hold: Some(hold),
-            placed: self.placed.take(),
+            // A factory has it, also where no word of it came back.
+            placed: Some((decision.clone(), factory.clone())),
+            sent_to: Mutex::default(),
             ..*self
         };
         state.uncertain.push(Uncertain { decision, factory, since_ms: now_ms(), meter });

@@ -71,7 +71,7 @@ fn budget(microeur: u64) -> Limits {
 }
 
 fn asked(paid_max: Option<u64>, pieces: bool) -> Asked {
-    Asked { prompt: 3, paid_max, pieces, price_max: PRICE }
+    Asked { prompt: 3, paid_max, pieces, price_max: PRICE, reads: false }
 }
 
 async fn key(ledger: &Ledger, limits: &Limits) -> (String, Arc<Key>) {

@@ -14,6 +14,7 @@ pub mod kill;
 pub mod policy;
 pub mod replay;
 pub mod status;
+pub mod token;
 pub mod up;
 pub mod verify;
 pub mod why;

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod authorisation;
 pub mod clients;
 pub mod counting;
 pub mod demo;
@@ -12,6 +13,7 @@ pub mod http;
 pub mod matrix;
 pub mod node;
 pub mod painter;
+pub mod peer;
 pub mod process;
 
 use std::path::{Path, PathBuf};
