@@ -16,6 +16,7 @@ mod headers;
 mod lengths;
 mod lifted;
 mod links;
+mod logged;
 mod manifests;
 mod marks;
 mod names;
@@ -32,7 +33,7 @@ Usage: cargo xtask tidy
 
 Reads the tracked files and checks the house rules: which crate may know which,
 the core's purity, file headers, lengths (with xtask/tidy-ratchet.toml), banned
-names, lifted lints, open marks, machine paths, README console blocks, the names
+names, lifted lints, log fields, open marks, machine paths, README console blocks, the names
 in ARCHITECTURE.md, and links in the docs. The same checks run as a test.
 
 Example:
@@ -72,6 +73,7 @@ const CHECKS: &[Check] = &[
     ("lengths", lengths::check),
     ("names", names::check),
     ("lifted", lifted::check),
+    ("logged", logged::check),
     ("marks", marks::check),
     ("console", console::check),
     ("architecture", architecture::check),
