@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::collector::{Collector, attribute};
 use support::demo::Demo;
 use support::engine::{Engine, Mode};
-use support::http::socket_call;
+use support::http::{Reply, socket_call};
 use support::node::Running;
 use support::watched::{COLLECTOR_KEY, Watched};
 use support::{run, skip, until};
@@ -100,7 +100,12 @@ fn operators_see_what_is_counted_and_strangers_do_not() {
     assert!(!hidden.is_empty() && hidden.iter().all(|name| name.starts_with("polder_budget_")), "{hidden:?}");
     assert_eq!(names(&socket_call(&node.socket(), "GET", "/metrics").text()), names(&page));
 
-    // The same numbers go to the collector, by OpenTelemetry's names.
+    the_same_goes_to_the_collector(&node);
+    node.running.end();
+}
+
+/// By OpenTelemetry's names.
+fn the_same_goes_to_the_collector(node: &Watched) {
     let metrics = until("the metrics at the collector", || {
         let metrics = node.collector.metrics();
         metrics.iter().any(|one| one.name == "polder_budget_left_microeuro").then_some(metrics)
@@ -113,7 +118,6 @@ fn operators_see_what_is_counted_and_strangers_do_not() {
     assert_eq!(attribute(&whole.attributes, "gen_ai.request.model").as_deref(), Some(MODEL));
     assert_eq!(node.collector.spans(), Vec::<Span>::new(), "no request is sampled");
     assert!(String::from_utf8_lossy(&node.collector.bytes()).contains(COLLECTOR_KEY));
-    node.running.end();
 }
 
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
@@ -168,6 +172,11 @@ fn a_trace_goes_from_the_application_through_the_node_to_the_engine() {
     let sent = String::from_utf8_lossy(&node.collector.bytes()).into_owned();
     assert!(!sent.contains("secret"), "neither state nor baggage goes on");
 
+    what_fails_is_told_and_nobody_waits(&node, &engine, &asked);
+    node.running.end();
+}
+
+fn what_fails_is_told_and_nobody_waits(node: &Watched, engine: &Engine, asked: &dyn Fn(&str) -> Reply) {
     // A failure is an error of a closed list.
     engine.now(Mode::Status(500));
     assert_eq!(asked("01").status, 403);
@@ -192,7 +201,6 @@ fn a_trace_goes_from_the_application_through_the_node_to_the_engine() {
             "{line}"
         );
     }
-    node.running.end();
 }
 
 /// Between two processes: a home and a factory, whose span is the child of the home's attempt.
