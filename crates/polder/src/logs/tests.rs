@@ -1,4 +1,4 @@
-//! What may stand in a line, and how.
+//! Tests of log lines: which fields may stand in one, and that no value can begin another line or another field.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -43,6 +43,6 @@ fn a_field_that_is_not_on_the_list_is_dropped() {
         tracing::error!(prompt = "My secret", lost = 2, error = "gone", "it fails");
     });
     let caught = caught.lock().unwrap();
-    let fields: Vec<&String> = caught[0].fields.keys().collect();
+    let fields: Vec<&str> = caught[0].fields.keys().map(String::as_str).collect();
     assert_eq!((fields, caught[0].message.as_str()), (vec!["error", "lost"], "it fails"));
 }

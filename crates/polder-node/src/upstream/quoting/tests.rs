@@ -1,4 +1,4 @@
-//! What counts as a quotation.
+//! Tests of what counts as a quotation: longer pieces of the texts in a request, and not the names that an error needs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
