@@ -23,10 +23,12 @@ use crate::home::lifecycle::Guardrail;
 mod limits;
 pub mod raw;
 mod routing;
+mod telemetry;
 
 pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
 pub use limits::Limits;
+pub use telemetry::TelemetryConfig;
 
 /// Largest request body that is read, in bytes, where the file does not say.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -79,6 +81,8 @@ pub struct Config {
     pub limits: Limits,
     /// Digests of the operators' tokens.
     pub tokens: Vec<Token>,
+    /// Where spans and metrics are sent, if anywhere.
+    pub telemetry: Option<TelemetryConfig>,
     /// What makes this node a home.
     pub home: Option<HomeConfig>,
     /// What makes this node a factory.
@@ -326,6 +330,7 @@ impl Config {
             limits: raw.serve.unwrap_or_default().check(&content)?,
             body_bytes_max: raw.body_bytes_max.unwrap_or(BODY_BYTES_MAX),
             tokens: raw.tokens,
+            telemetry: raw.telemetry.map(|telemetry| telemetry.check(&folder, &content)).transpose()?,
         })
     }
 }

@@ -5,7 +5,7 @@
 //! neither costs a transaction of its own. Tiles and witnesses are absent.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use polder_core::canonical::{CanonicalError, Digest};
@@ -18,6 +18,7 @@ use polder_core::statement::v1::Statement;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock::{now_ms, random};
+use crate::metrics;
 use crate::store::{ForeignHalf, Leaf, Object, PolicyText, Store, StoreError, StoredLeaf, Used};
 
 /// How long a batch stays open.
@@ -210,6 +211,11 @@ impl Log {
         self.read(|state| state.tree.size())
     }
 
+    /// How many entries wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.queue.entries.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// This node's half of a receipt: the newest statement of a kind for a decision, proved under the current checkpoint.
     pub async fn half(&self, kind: &str, decision: &str) -> Result<Option<Half>, LogError> {
         Ok(self.store.leaf(kind, decision).await?.and_then(|leaf| self.prove(leaf)))
@@ -315,6 +321,7 @@ impl Writer {
                 Entry::Mark(mark) => marks.push(mark),
             }
         }
+        let begun = Instant::now();
         let first = self.state.read().unwrap_or_else(PoisonError::into_inner).tree.size();
         if let Err(error) = self.store.append(first, &leaves, &halves).await {
             // Nobody is told that the leaves are covered: dropping `waiting` says that they are not.
@@ -329,6 +336,7 @@ impl Writer {
             leaves.iter().for_each(|leaf| state.tree.push(merkle::leaf_hash(&leaf.commitment.0)));
             state.note = sign(&state.tree, &self.card, &self.key);
         }
+        metrics::batch_written(leaves.len(), begun.elapsed());
         for (index, done) in (first..).zip(waiting) {
             // Whoever did not wait has dropped the other end, which is no error.
             let _ = done.send(index);

@@ -37,6 +37,7 @@ use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::telemetry::Exporter;
 use crate::tokens::Tokens;
 use crate::upstream::Replicas;
 
@@ -46,6 +47,9 @@ const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
 
 /// How often expired content is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// How long the end of a node waits for the last spans to go out.
+const TELEMETRY_END_MAX: Duration = Duration::from_secs(3);
 
 /// How long a start waits for the lock of a node that has just ended.
 const LOCK_TRIES: u32 = 20;
@@ -175,6 +179,9 @@ impl Node {
             serve::Workers::start(limits.workers)
                 .map_err(|e| NodeError::System(format!("cannot start the threads that serve connections: {e}")))?,
         );
+        let telemetry = self.config.telemetry.as_ref().and_then(|one| Exporter::open(one, self.config.node.as_str()));
+        let (ended, sends) = tokio::sync::oneshot::channel();
+        let telemetry = telemetry.map(|exporter| tokio::spawn(exporter.run(Arc::clone(&self), sends)));
         let mut tasks = tokio::task::JoinSet::new();
         if let (Some(listener), Some(factory)) = (peers, &self.factory) {
             let pins = tls::pins(&self.config.members);
@@ -202,6 +209,11 @@ impl Node {
         ready();
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|e| NodeError::System(format!("a part of the node ended: {e}")))?;
+        }
+        if let Some(telemetry) = telemetry {
+            // Whoever sends may have ended already.
+            let _ = ended.send(());
+            drop(tokio::time::timeout(TELEMETRY_END_MAX, telemetry).await);
         }
         if let Some(workers) = Arc::into_inner(workers) {
             workers.end().await;

@@ -143,7 +143,8 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        let own = [SCHEMA, leaves::SCHEMA, objects::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA, tokens::SCHEMA];
+        let own =
+            [SCHEMA, leaves::SCHEMA, objects::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA, tokens::SCHEMA];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }

@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod failure;
 mod frameworks;
+mod logs;
 mod render;
 mod story;
 

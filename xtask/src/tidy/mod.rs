@@ -16,6 +16,7 @@ mod headers;
 mod lengths;
 mod lifted;
 mod links;
+mod logged;
 mod manifests;
 mod marks;
 mod names;
@@ -33,9 +34,9 @@ Usage: cargo xtask tidy
 
 Reads the tracked files and checks the house rules: which crate may know which,
 the core's purity, file headers, lengths (with xtask/tidy-ratchet.toml), banned
-names, lifted lints, open marks, machine paths, README console blocks, the names
-in ARCHITECTURE.md, links in the docs, and routes without a row that says who
-may call them. The same checks run as a test.
+names, lifted lints, log fields, open marks, machine paths, README console
+blocks, the names in ARCHITECTURE.md, links in the docs, and routes without a
+row that says who may call them. The same checks run as a test.
 
 Example:
   cargo xtask tidy
@@ -74,6 +75,7 @@ const CHECKS: &[Check] = &[
     ("lengths", lengths::check),
     ("names", names::check),
     ("lifted", lifted::check),
+    ("logged", logged::check),
     ("marks", marks::check),
     ("console", console::check),
     ("architecture", architecture::check),

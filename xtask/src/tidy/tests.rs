@@ -245,3 +245,20 @@ fn a_route_that_the_authorisation_table_does_not_name_is_found() {
     let computed = said(".route(\"/a\", get(list)).route(PATH, get(list))");
     one(&computed, "crates/polder-node/src/a.rs:3", "not written out");
 }
+
+#[test]
+fn log_fields_that_are_not_on_the_list_are_found() {
+    let list =
+        ("crates/polder-node/src/log_fields.rs", "//! x\npub const LOG_FIELDS: &[&str] = &[\"error\", \"lost\"];\n");
+    let of = |code: &str| said(logged::check, &[list, ("crates/a/src/lib.rs", &with_header(code))]);
+    let good = "fn f() { tracing::warn!(%error, lost = all.len(), \"gone, all of it\"); }";
+    assert_eq!(of(good), Vec::<String>::new());
+    let place = "crates/a/src/lib.rs:2";
+    one(&of("fn f() { tracing::warn!(prompt, \"gone\"); }"), place, "`prompt`");
+    one(&of("fn f() { select! { a => tracing::warn!(?prompt.text, \"gone\") } }"), place, "`prompt.text`");
+    one(&of("fn f() { tracing::warn!(answer = %error, \"gone\"); }"), place, "`answer`");
+    one(&of("fn f() { tracing::warn!(\"gone: {prompt}\"); }"), place, "hole");
+    one(&of("fn f() { tracing::warn!(%error); }"), place, "without a message");
+    one(&of("use tracing::warn;"), place, "`tracing::warn`");
+    one(&of("#[tracing::instrument] fn f() {}"), place, "`tracing::instrument`");
+}

@@ -23,6 +23,7 @@ use crate::config::OperatorRole;
 use crate::gateway::bearer;
 use crate::home::named;
 use crate::ledger;
+use crate::metrics::gauges;
 use crate::node::Node;
 use crate::refusal;
 
@@ -210,6 +211,7 @@ impl FromRequestParts<Arc<Node>> for Caller {
 /// The routes of `/api/v1`.
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/factories", get(factories))
         .route("/api/v1/factories/{factory}/facts", get(facts::standing))
@@ -253,6 +255,13 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> Problem {
 async fn status(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
     caller.sees_node()?;
     Ok(Json(node.status()))
+}
+
+/// `GET /metrics`: how the node is, for Prometheus. What is left of budgets is there for those who may see it elsewhere.
+async fn metrics(State(node): State<Arc<Node>>, caller: Caller) -> Result<Response, Problem> {
+    caller.sees_node()?;
+    let page = gauges::page(&node, caller.sees_money().is_ok()).await.map_err(Problem::internal)?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response())
 }
 
 /// What a home knows of the factories, or a factory of itself.

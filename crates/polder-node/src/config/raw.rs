@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::limits::Serve;
 pub use super::routing::{Routing, Upstream};
+pub use super::telemetry::Telemetry;
 use super::{
     Admission, ApiKey, Batches, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text,
 };
@@ -48,6 +49,9 @@ pub struct Config {
     /// Digests of the operators' tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,
+    /// Where spans and metrics are sent; nowhere where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<Telemetry>,
     /// What makes this node a home.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Home>,

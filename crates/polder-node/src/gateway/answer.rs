@@ -19,7 +19,9 @@ use super::{ApiError, Caller, Gateway, proof_headers};
 use crate::home::{Home, Placed};
 use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
 use crate::ledger::Meter;
+use crate::metrics::{Observation, Observed};
 use crate::peers::wire::{Frame, Work};
+use crate::telemetry::{self, Trace};
 
 /// The steps of an answer, in the order that [`Event`] names. Dropping it stops the work.
 pub type Events = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
@@ -49,23 +51,46 @@ pub async fn ask(
         return Err(unknown());
     }
     let meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
-    let (placed, meter) = begin(gateway, caller, labels, Work::Chat(request), meter).await?;
+    let (placed, meter, observed) = start(gateway, caller, labels, (Work::Chat(request), model), meter).await?;
     let (decision, factory, rates) = (placed.decision.clone(), placed.factory.clone(), meter.rates());
-    Ok(Answer { decision, factory, rates, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
+    let events = meter.watch(events(placed, Arc::clone(&gateway.home)));
+    Ok(Answer { decision, factory, rates, events: Box::pin(Observed::new(events, observed)) })
 }
 
-/// Decides about work and has it begun, with its meter running.
+/// Decides about work that is answered in one piece, and has it done, with its meter running.
 pub async fn begin(
     gateway: &Gateway,
     caller: &Caller,
     labels: Labels,
     work: Work,
-    mut meter: Meter,
+    meter: Meter,
 ) -> Result<(Placed, Meter), ApiError> {
+    let (_, model) = work.asks();
+    let model = ModelId::parse(model).map_err(|_| ApiError::unknown_model(model))?;
+    let (placed, meter, mut observed) = start(gateway, caller, labels, (work, model), meter).await?;
+    observed.whole(&placed.first);
+    Ok((placed, meter))
+}
+
+/// Decides about work for a model that is offered and has it begun, with its meter running and an eye on it.
+async fn start(
+    gateway: &Gateway,
+    caller: &Caller,
+    labels: Labels,
+    (work, model): (Work, ModelId),
+    mut meter: Meter,
+) -> Result<(Placed, Meter, Observation), ApiError> {
+    let trace = caller.origin.map(|origin| Box::new(Trace::begin(origin)));
+    let mut observed = Observation::begin(&work, model, trace);
     meter.sending();
     let sent = |decision: &DecisionId, factory: &NodeId| meter.sent_to(decision, factory);
-    let run = gateway.home.run(&caller.project, labels, work, &sent);
-    let placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
+    let run = telemetry::within(observed.trace(), gateway.home.run(&caller.project, labels, work, &sent));
+    let run = meter.unless_revoked(run).await.map_err(|stopped| {
+        observed.failed(&stopped);
+        ApiError::of_engine(&stopped)
+    })?;
+    observed.decided(&run);
+    let placed = match run {
         Ok(placed) => placed,
         Err(error) => {
             meter.nothing();
@@ -73,7 +98,7 @@ pub async fn begin(
         }
     };
     meter.placed(&placed.decision, &placed.factory, gateway.price_of(&placed.factory));
-    Ok((placed, meter))
+    Ok((placed, meter, observed))
 }
 
 /// Refuses a model that no factory offers for conversations.

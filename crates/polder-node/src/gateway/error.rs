@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::home::HomeError;
 use crate::inference::{EngineError, StopCause};
+use crate::metrics;
 use crate::refusal;
 
 /// An error on its way to an application.
@@ -158,6 +159,7 @@ impl ApiError {
 
     /// Its parts, for surfaces with another envelope: the status, OpenAI's fields, and the headers.
     pub fn into_parts(self) -> (StatusCode, Map<String, Value>, HeaderMap) {
+        metrics::told_error(self.code());
         (self.status, self.error, *self.headers)
     }
 
@@ -183,6 +185,7 @@ impl From<HomeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        metrics::told_error(self.code());
         (self.status, HeaderMap::clone(&self.headers), Json(self.body())).into_response()
     }
 }

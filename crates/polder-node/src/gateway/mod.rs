@@ -17,6 +17,7 @@ use crate::clock::now_ms;
 use crate::content::ContentStore;
 use crate::home::Home;
 use crate::ledger::{self, Key, Ledger};
+use crate::telemetry::Origin;
 
 mod answer;
 mod batches;
@@ -114,6 +115,8 @@ pub struct Caller {
     pub project: ProjectId,
     /// What the project says of its requests; a request may only narrow it.
     pub labels: Labels,
+    /// The trace that its request belongs to, where it is traced.
+    pub origin: Option<Origin>,
 }
 
 impl Gateway {
@@ -123,13 +126,13 @@ impl Gateway {
             let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
             ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
         })?;
-        self.caller_of(key)
+        Ok(Caller { origin: Origin::of_application(headers), ..self.caller_of(key)? })
     }
 
     /// Who asks, by the key itself.
     fn caller_of(&self, key: &str) -> Result<Caller, ApiError> {
         let key = self.ledger.identify(key, ledger::client(), now_ms()).map_err(limits::denied)?;
-        Ok(Caller { project: key.project.clone(), labels: key.labels.clone(), key })
+        Ok(Caller { project: key.project.clone(), labels: key.labels.clone(), origin: None, key })
     }
 }
 

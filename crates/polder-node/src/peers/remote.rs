@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{Envelope, FRAME_BYTES_MAX, Status};
 use super::{FrameStream, Peer, PeerError, PeerFuture, tls};
+use crate::telemetry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,7 +95,7 @@ impl Remote {
         }
         let body = Limited::new(response.into_body(), FRAME_BYTES_MAX);
         let bytes = body.collect().await.map_err(|e| self.unreachable(e))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|e| self.protocol(e))
+        serde_json::from_slice(&bytes).map_err(|e| self.protocol(misread(&e)))
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>, PeerError> {
@@ -102,8 +103,11 @@ impl Remote {
             .method(method)
             .uri(format!("https://polder.invalid{path}"))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|e| self.protocol(e))?;
+            .body(Full::new(body));
+        let mut request = request.map_err(|e| self.protocol(e))?;
+        if let Some(trace) = telemetry::header() {
+            request.headers_mut().insert("traceparent", trace);
+        }
         let mut sender = self.sender().await?;
         let sent = timeout(HEAD_TIMEOUT, sender.send_request(request)).await;
         sent.map_err(|_| self.unreachable("no answer in time"))?.map_err(|e| self.unreachable(e))
@@ -141,6 +145,12 @@ impl Peer for Remote {
     }
 }
 
+/// Why a message is not understood, without a word of it: it may be a part of an answer, and reasons are recorded.
+fn misread(error: &serde_json::Error) -> String {
+    let kind = if error.is_data() { "has other fields or types" } else { "is not JSON" };
+    format!("what it sent {kind} (line {}, column {})", error.line(), error.column())
+}
+
 /// The frames in a body: one JSON value a line.
 fn frames(peer: NodeId, body: Incoming) -> FrameStream {
     let state = (peer, BodyStream::new(body), BytesMut::new());
@@ -151,7 +161,7 @@ fn frames(peer: NodeId, body: Incoming) -> FrameStream {
                 let line = buffer.split_to(end + 1);
                 return match serde_json::from_slice(&line) {
                     Ok(frame) => Some((Ok(frame), Some((peer, body, buffer)))),
-                    Err(e) => Some((Err(PeerError::Protocol { peer, reason: e.to_string() }), None)),
+                    Err(e) => Some((Err(PeerError::Protocol { peer, reason: misread(&e) }), None)),
                 };
             }
             let broken = |peer, reason: String| Some((Err(PeerError::Unreachable { peer, reason }), None));

@@ -10,16 +10,17 @@ use std::time::Duration;
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use polder_core::ids::NodeId;
+use polder_core::ids::{ModelId, NodeId};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +32,7 @@ use crate::config::Limits;
 use crate::factory::Factory;
 use crate::serve::{self, Gate, Phase, Place};
 use crate::shutdown::Shutdown;
+use crate::telemetry;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections at once; a home needs one.
@@ -148,13 +150,21 @@ async fn status(State(factory): State<Arc<Factory>>) -> Response {
 async fn run(
     State(factory): State<Arc<Factory>>,
     Extension(Speaker(home)): Extension<Speaker>,
-    Json(envelope): Json<Envelope>,
+    headers: HeaderMap,
+    envelope: Result<Json<Envelope>, JsonRejection>,
 ) -> Response {
+    // The reason in the library's words may quote the request.
+    let envelope = match envelope {
+        Ok(Json(envelope)) => envelope,
+        Err(rejection) => return (rejection.status(), "the envelope is not understood").into_response(),
+    };
     if envelope.version != VERSION {
         let message = format!("message version {} is not spoken here, {VERSION} is", envelope.version);
         return (StatusCode::BAD_REQUEST, message).into_response();
     }
-    let frames = factory.run(&home, envelope, false).map(|frame| {
+    let model = envelope.ticket.request.model.clone();
+    let frames = factory.run(&home, envelope, false);
+    let frames = telemetry::served(&headers, model.as_ref().map(ModelId::as_str), frames).map(|frame| {
         let mut line = serde_json::to_vec(&frame).unwrap_or_default();
         line.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(line))

@@ -177,6 +177,7 @@ fn write_factory(
         body_bytes_max: None,
         serve: Some(serve()),
         tokens: Vec::new(),
+        telemetry: None,
         home: None,
         factory: Some(raw::Factory {
             terms: write_text(&folder, &factory.terms)?,
@@ -224,6 +225,7 @@ fn write_home(
         body_bytes_max: None,
         serve: Some(serve()),
         tokens: Vec::new(),
+        telemetry: None,
         home: Some(raw::Home {
             tenant: tenant.id.clone(),
             baseline: write_text(&folder, &federation.baseline)?,

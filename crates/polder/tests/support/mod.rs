@@ -6,8 +6,10 @@
 
 pub mod authorisation;
 pub mod clients;
+pub mod collector;
 pub mod counting;
 pub mod demo;
+pub mod echo;
 pub mod engine;
 pub mod http;
 pub mod matrix;
@@ -15,6 +17,7 @@ pub mod node;
 pub mod painter;
 pub mod peer;
 pub mod process;
+pub mod watched;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -62,7 +62,7 @@ pub fn caller(gateway: &Gateway, batch: &Batch) -> Result<Option<Caller>, ApiErr
     };
     let headers: HeaderMap = batch.labels.iter().filter_map(header).collect();
     let labels = labels::labels(&key.labels, &headers, &mut batch.metadata.clone())?;
-    Ok(Some(Caller { project: key.project.clone(), labels, key }))
+    Ok(Some(Caller { project: key.project.clone(), labels, origin: None, key }))
 }
 
 /// Runs a line until it has come to something.
