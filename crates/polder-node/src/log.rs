@@ -1,7 +1,7 @@
 //! The node's log: one writer that appends leaves in batches, each under one signed checkpoint.
 //!
-//! What comes within [`BATCH_MS`] goes into one batch, which is written to the database and only then signed: what a checkpoint
-//! covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
+//! What comes within [`BATCH_MS`] goes into one batch, or within [`HURRIED_MS`] once somebody waits for it; a batch is written to
+//! the database and only then signed: what a checkpoint covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
 //! neither costs a transaction of its own. Tiles and witnesses are absent.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,8 +20,12 @@ use tokio::sync::{Notify, oneshot};
 use crate::clock::{now_ms, random};
 use crate::store::{ForeignHalf, Leaf, PolicyText, Store, StoreError, StoredLeaf, Used};
 
-/// How long a batch stays open.
-pub const BATCH_MS: u64 = 5;
+/// How long a batch stays open that nobody waits for: each costs a transaction and a signature, however many leaves it has.
+pub const BATCH_MS: u64 = 25;
+/// How long it stays open from when somebody waits for it.
+pub const HURRIED_MS: u64 = 5;
+/// Longest that a reader waits for what is on its way.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// Most entries that wait for the writer; past that, appending waits.
 const WAITING_MAX: usize = 8192;
 
@@ -46,6 +50,8 @@ pub enum LogError {
 enum Entry {
     Leaf(Box<Leaf>, oneshot::Sender<u64>),
     Half(ForeignHalf),
+    /// Nothing: it goes when what came before it is written.
+    Mark(oneshot::Sender<()>),
 }
 
 /// What waits for the writer. A channel would wake it for every entry; it is woken once for each batch.
@@ -54,6 +60,8 @@ struct Queue {
     entries: Mutex<Vec<Entry>>,
     filled: Notify,
     room: Notify,
+    /// Somebody waits for a leaf.
+    hurried: Notify,
 }
 
 impl Queue {
@@ -65,6 +73,9 @@ impl Queue {
                 return Err(entry);
             }
             entries.push(entry);
+            if entries.len() == WAITING_MAX / 2 {
+                self.hurried.notify_one();
+            }
             entries.len() == 1
         };
         if first {
@@ -110,11 +121,13 @@ pub struct Log {
 pub struct Pending {
     place: oneshot::Receiver<u64>,
     salt: [u8; 32],
+    queue: Arc<Queue>,
 }
 
 impl Pending {
     /// Waits until a signed checkpoint covers the leaf; its index.
     pub async fn covered(self) -> Result<u64, LogError> {
+        self.queue.hurried.notify_one();
         self.place.await.map_err(|_| LogError::Stopped)
     }
 }
@@ -138,21 +151,21 @@ impl Log {
     /// no checkpoint ever covered it.
     /// What an execution used is counted with its leaf or not at all.
     pub async fn append(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<Pending, LogError> {
-        let (entry, pending) = entry(decision, statement, None, used)?;
+        let (entry, pending) = self.entry(decision, statement, None, used)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
 
     /// Hands a decision to the writer that is already in its canonical bytes.
     pub async fn append_decision(&self, decision: &str, bytes: Vec<u8>) -> Result<Pending, LogError> {
-        let (entry, pending) = entry_of("decision", decision, bytes, None, None)?;
+        let (entry, pending) = self.entry_of("decision", decision, bytes, None, None)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
 
     /// Hands a statement to the writer from where nothing can wait; where the writer is behind, a task waits.
     pub fn append_detached(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<(), LogError> {
-        let (entry, _) = entry(decision, statement, None, used)?;
+        let (entry, _) = self.entry(decision, statement, None, used)?;
         if let Err(entry) = self.queue.offer(entry) {
             let queue = Arc::clone(&self.queue);
             // Without a runtime the process is ending, and what is not written was not covered.
@@ -166,7 +179,7 @@ impl Log {
     /// Hands an activation to the writer, with the text that it puts in force: both are written, or neither is.
     pub async fn append_policy(&self, policy: PolicyText) -> Result<Pending, LogError> {
         let statement = Statement::Activation(policy.activation.clone());
-        let (entry, pending) = entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
+        let (entry, pending) = self.entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -174,6 +187,15 @@ impl Log {
     /// Keeps the half of a receipt that a factory sent. One that is lost in a crash can be asked for again.
     pub async fn keep(&self, half: ForeignHalf) {
         self.queue.push(Entry::Half(half)).await;
+    }
+
+    /// Waits until what was handed over before is written: who looks for it finds it.
+    pub async fn settled(&self) {
+        let (mark, written) = oneshot::channel();
+        self.queue.push(Entry::Mark(mark)).await;
+        self.queue.hurried.notify_one();
+        // The mark goes with its batch, whatever came of that; where the database hangs, what is there must do.
+        drop(tokio::time::timeout(SETTLE_MAX, written).await);
     }
 
     /// The signed checkpoint as a note.
@@ -217,6 +239,38 @@ impl Log {
         Some(Half { statement, salt, index, path, checkpoint, card })
     }
 
+    /// A statement on its way into the log.
+    fn entry(
+        &self,
+        key: &str,
+        statement: &Statement,
+        policy: Option<PolicyText>,
+        used: Option<Used>,
+    ) -> Result<(Entry, Pending), LogError> {
+        let kind = match statement {
+            Statement::Decision(_) => "decision",
+            Statement::Execution(_) => "execution",
+            Statement::Activation(_) => "activation",
+        };
+        self.entry_of(kind, key, statement.to_bytes()?, policy, used)
+    }
+
+    fn entry_of(
+        &self,
+        kind: &'static str,
+        key: &str,
+        bytes: Vec<u8>,
+        policy: Option<PolicyText>,
+        used: Option<Used>,
+    ) -> Result<(Entry, Pending), LogError> {
+        let salt = random()?;
+        let commitment = commitment(&salt, &bytes);
+        let (decision, at_ms) = (key.to_owned(), now_ms());
+        let (done, place) = oneshot::channel();
+        let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
+        Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt, queue: Arc::clone(&self.queue) }))
+    }
+
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         // A writer that panicked has left whole hashes behind: each push is complete or absent.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
@@ -225,36 +279,6 @@ impl Log {
 
 fn sign(tree: &Tree, card: &NodeCard, key: &SigningKey) -> String {
     Checkpoint { origin: origin(&card.node), size: tree.size(), root: tree.root() }.sign(key)
-}
-
-/// A statement on its way into the log.
-fn entry(
-    key: &str,
-    statement: &Statement,
-    policy: Option<PolicyText>,
-    used: Option<Used>,
-) -> Result<(Entry, Pending), LogError> {
-    let kind = match statement {
-        Statement::Decision(_) => "decision",
-        Statement::Execution(_) => "execution",
-        Statement::Activation(_) => "activation",
-    };
-    entry_of(kind, key, statement.to_bytes()?, policy, used)
-}
-
-fn entry_of(
-    kind: &'static str,
-    key: &str,
-    bytes: Vec<u8>,
-    policy: Option<PolicyText>,
-    used: Option<Used>,
-) -> Result<(Entry, Pending), LogError> {
-    let salt = random()?;
-    let commitment = commitment(&salt, &bytes);
-    let (decision, at_ms) = (key.to_owned(), now_ms());
-    let (done, place) = oneshot::channel();
-    let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
-    Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt }))
 }
 
 /// The one that writes.
@@ -272,14 +296,18 @@ impl Writer {
             if tokio::time::timeout(Duration::from_secs(1), queue.filled.notified()).await.is_err() {
                 continue;
             }
-            tokio::time::sleep(Duration::from_millis(BATCH_MS)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(BATCH_MS)) => {}
+                () = queue.hurried.notified() => tokio::time::sleep(Duration::from_millis(HURRIED_MS)).await,
+            }
             self.write(queue.take()).await;
         }
         self.write(queue.take()).await;
     }
 
     async fn write(&self, batch: Vec<Entry>) {
-        let (mut leaves, mut waiting, mut halves) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+        let (mut leaves, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let (mut halves, mut marks) = (Vec::new(), Vec::new());
         for entry in batch {
             match entry {
                 Entry::Leaf(leaf, done) => {
@@ -287,7 +315,11 @@ impl Writer {
                     waiting.push(done);
                 }
                 Entry::Half(half) => halves.push(half),
+                Entry::Mark(mark) => marks.push(mark),
             }
+        }
+        if leaves.is_empty() && halves.is_empty() {
+            return;
         }
         let first = self.state.read().unwrap_or_else(PoisonError::into_inner).tree.size();
         if let Err(error) = self.store.append(first, &leaves, &halves).await {

@@ -19,6 +19,7 @@ use crate::inference::{
     ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ImageRequest, Images,
     ModelInfo, Ranking, RerankRequest,
 };
+use crate::patience::within;
 
 mod answer;
 mod connection;
@@ -157,9 +158,9 @@ impl Upstream {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
         let request = request.body(Full::new(body)).map_err(failed)?;
-        let sent = timeout(HEAD_TIMEOUT, self.pool.send(request)).await;
+        let sent = within(HEAD_TIMEOUT, self.pool.send(request)).await;
         let (response, busy) = sent
-            .map_err(|_| failed(format!("`{}` did not answer in time", self.base)))?
+            .ok_or_else(|| failed(format!("`{}` did not answer in time", self.base)))?
             .map_err(|e| failed(format!("`{}`: {e}", self.base)))?;
         if response.status() == StatusCode::OK { Ok((response, busy)) } else { Err(refusal(response, busy).await) }
     }

@@ -16,7 +16,7 @@ use super::{Admitted, Factory, Place};
 use crate::clock::now_ms;
 use crate::inference::{Embeddings, EngineError, Event, EventStream, Images, Ranking};
 use crate::log::{LogError, Pending};
-use crate::peers::wire::{Frame, Work};
+use crate::peers::wire::{Frame, SentHalf, Work};
 use crate::store::Used;
 
 /// What a factory answers with. Dropping it stops the work.
@@ -192,7 +192,7 @@ impl Run {
 
     async fn receipt(&mut self, pending: Pending, statement: Statement) -> Option<Frame> {
         match self.factory.log.half_of(pending, statement).await {
-            Ok(half) => half.map(|half| Frame::Receipt(Box::new(half))),
+            Ok(half) => SentHalf::new(&half?).map(Frame::Receipt).ok(),
             Err(error) => {
                 self.unrecorded(&error);
                 None

@@ -3,10 +3,11 @@
 //! A stream that breaks after its first byte ends with an error event, never silently. What a request may say is beside this file.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use http::{HeaderMap, HeaderValue, header};
+use http::request::Parts;
+use http::{HeaderValue, header};
 
 use super::answer::{Answer, ask};
 use super::body::{Parameters, read_object};
@@ -14,6 +15,7 @@ use super::shape::Shape;
 use super::{ApiError, Gateway, labels, proof_headers, sse};
 use crate::clock::now_ms;
 use crate::inference::Event;
+use crate::together::together;
 
 mod format;
 mod messages;
@@ -23,7 +25,9 @@ mod tools;
 use parameters::{chat_request, include_usage};
 
 /// `POST /v1/chat/completions`
-pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub async fn complete(State(gateway): State<Gateway>, request: Request) -> Result<Response, ApiError> {
+    // The headers are taken with the request: as an argument of their own they would be a copy.
+    let (Parts { headers, .. }, body) = request.into_parts();
     let caller = gateway.caller(&headers)?;
     let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
     let mut metadata = parameters.object("metadata")?;
@@ -74,7 +78,7 @@ fn streamed(answer: Answer, shape: Shape) -> Response {
         };
         futures_util::stream::iter(pieces.into_iter().flatten())
     });
-    (headers, Body::from_stream(sse::together(first.chain(rest)))).into_response()
+    (headers, Body::from_stream(together(first.chain(rest)))).into_response()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! The channel says who speaks; nothing in a message can claim to be someone else. What is not served here does not exist
 //! for peers: homes that are no factories listen for nobody.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +28,9 @@ use super::wire::{Envelope, Status, VERSION};
 use crate::clock::now_ms;
 use crate::config::Limits;
 use crate::factory::Factory;
-use crate::serve::{self, Gate, Phase, Place};
+use crate::serve::{self, Gate, Phase, Place, Workers};
 use crate::shutdown::Shutdown;
+use crate::together::together;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections at once; a home needs one.
@@ -47,7 +47,8 @@ const RESETS_OWN_MAX: usize = 256;
 #[derive(Clone)]
 struct Speaker(NodeId);
 
-/// Serves a factory's peers until shutdown.
+/// Serves a factory's peers until shutdown. A connection, and what runs for it, stays on one of the workers.
+#[allow(clippy::too_many_arguments)] // Each is said once, by the node that puts its parts together.
 pub async fn serve(
     listener: TcpListener,
     config: Arc<ServerConfig>,
@@ -55,6 +56,7 @@ pub async fn serve(
     factory: Arc<Factory>,
     body_bytes_max: usize,
     limits: Limits,
+    workers: Arc<Workers>,
     shutdown: Shutdown,
 ) {
     let router = Router::new()
@@ -63,7 +65,7 @@ pub async fn serve(
         .route("/peer/v1/executions/{decision}", get(execution))
         .layer(DefaultBodyLimit::max(body_bytes_max.saturating_mul(2)))
         .with_state(factory);
-    serve_router(listener, config, pins, router, limits, shutdown).await;
+    serve_router(listener, config, pins, router, limits, workers, shutdown).await;
 }
 
 /// Serves these routes to whoever holds a pinned key, until shutdown.
@@ -73,6 +75,7 @@ async fn serve_router(
     pins: Pins,
     router: Router,
     limits: Limits,
+    workers: Arc<Workers>,
     mut shutdown: Shutdown,
 ) {
     let acceptor = TlsAcceptor::from(config);
@@ -81,10 +84,10 @@ async fn serve_router(
     let signal = shutdown.clone();
     let accepted = serve::accept(listener, &gate, &mut shutdown, |stream, place| {
         // Without a place there is nothing to say before the handshake.
-        let Ok(place) = place else { return };
+        let (Ok(place), Some(worker)) = (place, workers.next()) else { return };
         let (acceptor, pins, router) = (acceptor.clone(), Arc::clone(&pins), router.clone());
         let signal = signal.clone();
-        tokio::spawn(async move {
+        worker.spawn(async move {
             if let Err(reason) = connection(stream, place, acceptor, &pins, router, signal).await {
                 tracing::debug!(reason, "a peer's connection ended");
             }
@@ -148,8 +151,12 @@ async fn status(State(factory): State<Arc<Factory>>) -> Response {
 async fn run(
     State(factory): State<Arc<Factory>>,
     Extension(Speaker(home)): Extension<Speaker>,
-    Json(envelope): Json<Envelope>,
+    body: Bytes,
 ) -> Response {
+    let envelope: Envelope = match serde_json::from_slice(&body) {
+        Ok(envelope) => envelope,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("not understood: {error}")).into_response(),
+    };
     if envelope.version != VERSION {
         let message = format!("message version {} is not spoken here, {VERSION} is", envelope.version);
         return (StatusCode::BAD_REQUEST, message).into_response();
@@ -157,9 +164,9 @@ async fn run(
     let frames = factory.run(&home, envelope, false).map(|frame| {
         let mut line = serde_json::to_vec(&frame).unwrap_or_default();
         line.push(b'\n');
-        Ok::<_, Infallible>(Bytes::from(line))
+        Bytes::from(line)
     });
-    Response::new(Body::from_stream(frames))
+    Response::new(Body::from_stream(together(frames)))
 }
 
 /// The execution of a decision, for the home that made it; `null` where there is none.
