@@ -201,6 +201,8 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
+        // What the last requests left behind is written before the database goes.
+        self.log.settled().await;
         self.store.close().await;
         Ok(())
     }

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use futures_util::stream::Fuse;
 
 /// Most bytes that are put together before they are handed on.
-const TOGETHER_BYTES_MAX: usize = 32 << 10;
+pub const TOGETHER_BYTES_MAX: usize = 32 << 10;
 
 /// Puts pieces together that are ready at the same time.
 pub fn together<S: Stream<Item = Bytes> + Send>(pieces: S) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
