@@ -1,7 +1,7 @@
 //! The node's log: one writer that appends leaves in batches, each under one signed checkpoint.
 //!
-//! What comes within [`BATCH_MS`] goes into one batch, which is written to the database and only then signed: what a checkpoint
-//! covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
+//! What comes within [`BATCH_MS`] goes into one batch, or within [`HURRIED_MS`] once somebody waits for it; a batch is written to
+//! the database and only then signed: what a checkpoint covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
 //! neither costs a transaction of its own. Tiles and witnesses are absent.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,8 +21,12 @@ use crate::clock::{now_ms, random};
 use crate::metrics;
 use crate::store::{ForeignHalf, Leaf, Object, PolicyText, Store, StoreError, StoredLeaf, Used};
 
-/// How long a batch stays open.
-pub const BATCH_MS: u64 = 5;
+/// How long a batch stays open that nobody waits for: each costs a transaction and a signature, however many leaves it has.
+pub const BATCH_MS: u64 = 25;
+/// How long it stays open from when somebody waits for it.
+pub const HURRIED_MS: u64 = 5;
+/// Longest that a reader waits for what is on its way.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// Most entries that wait for the writer; past that, appending waits.
 const WAITING_MAX: usize = 8192;
 
@@ -47,7 +51,7 @@ pub enum LogError {
 enum Entry {
     Leaf(Box<Leaf>, oneshot::Sender<u64>),
     Half(ForeignHalf),
-    /// Nothing: dropped once all that came before is written.
+    /// Nothing: it goes when what came before it is written.
     Mark(oneshot::Sender<()>),
 }
 
@@ -57,6 +61,8 @@ struct Queue {
     entries: Mutex<Vec<Entry>>,
     filled: Notify,
     room: Notify,
+    /// Somebody waits for a leaf.
+    hurried: Notify,
 }
 
 impl Queue {
@@ -68,6 +74,9 @@ impl Queue {
                 return Err(entry);
             }
             entries.push(entry);
+            if entries.len() == WAITING_MAX / 2 {
+                self.hurried.notify_one();
+            }
             entries.len() == 1
         };
         if first {
@@ -113,11 +122,13 @@ pub struct Log {
 pub struct Pending {
     place: oneshot::Receiver<u64>,
     salt: [u8; 32],
+    queue: Arc<Queue>,
 }
 
 impl Pending {
     /// Waits until a signed checkpoint covers the leaf; its index.
     pub async fn covered(self) -> Result<u64, LogError> {
+        self.queue.hurried.notify_one();
         self.place.await.map_err(|_| LogError::Stopped)
     }
 }
@@ -141,7 +152,7 @@ impl Log {
     /// no checkpoint ever covered it.
     /// What an execution used is counted with its leaf or not at all.
     pub async fn append(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<Pending, LogError> {
-        let (entry, pending) = entry(decision, statement, None, used)?;
+        let (entry, pending) = self.entry(decision, statement, None, used)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -154,7 +165,7 @@ impl Log {
         bytes: Vec<u8>,
         objects: Arc<[Object]>,
     ) -> Result<Pending, LogError> {
-        let (mut entry, pending) = entry_of("decision", decision, bytes, None, None)?;
+        let (mut entry, pending) = self.entry_of("decision", decision, bytes, None, None)?;
         if let Entry::Leaf(leaf, _) = &mut entry {
             leaf.objects = Some(objects);
         }
@@ -164,7 +175,7 @@ impl Log {
 
     /// Hands a statement to the writer from where nothing can wait; where the writer is behind, a task waits.
     pub fn append_detached(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<(), LogError> {
-        let (entry, _) = entry(decision, statement, None, used)?;
+        let (entry, _) = self.entry(decision, statement, None, used)?;
         if let Err(entry) = self.queue.offer(entry) {
             let queue = Arc::clone(&self.queue);
             // Without a runtime the process is ending, and what is not written was not covered.
@@ -178,7 +189,7 @@ impl Log {
     /// Hands an activation to the writer, with the text that it puts in force: both are written, or neither is.
     pub async fn append_policy(&self, policy: PolicyText) -> Result<Pending, LogError> {
         let statement = Statement::Activation(policy.activation.clone());
-        let (entry, pending) = entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
+        let (entry, pending) = self.entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -188,12 +199,13 @@ impl Log {
         self.queue.push(Entry::Half(half)).await;
     }
 
-    /// Waits until everything that was handed over before is written, as far as it can be.
-    pub async fn flush(&self) {
+    /// Waits until what was handed over before is written: who looks for it finds it.
+    pub async fn settled(&self) {
         let (mark, written) = oneshot::channel();
         self.queue.push(Entry::Mark(mark)).await;
-        // The writer drops its end, which is the word that is waited for.
-        let _ = written.await;
+        self.queue.hurried.notify_one();
+        // The mark goes with its batch, whatever came of that; where the database hangs, what is there must do.
+        drop(tokio::time::timeout(SETTLE_MAX, written).await);
     }
 
     /// The signed checkpoint as a note.
@@ -247,6 +259,38 @@ impl Log {
         Some(Half { statement, salt, index, path, checkpoint, card })
     }
 
+    /// A statement on its way into the log.
+    fn entry(
+        &self,
+        key: &str,
+        statement: &Statement,
+        policy: Option<PolicyText>,
+        used: Option<Used>,
+    ) -> Result<(Entry, Pending), LogError> {
+        let kind = match statement {
+            Statement::Decision(_) => "decision",
+            Statement::Execution(_) => "execution",
+            Statement::Activation(_) => "activation",
+        };
+        self.entry_of(kind, key, statement.to_bytes()?, policy, used)
+    }
+
+    fn entry_of(
+        &self,
+        kind: &'static str,
+        key: &str,
+        bytes: Vec<u8>,
+        policy: Option<PolicyText>,
+        used: Option<Used>,
+    ) -> Result<(Entry, Pending), LogError> {
+        let salt = random()?;
+        let commitment = commitment(&salt, &bytes);
+        let (decision, at_ms) = (key.to_owned(), now_ms());
+        let (done, place) = oneshot::channel();
+        let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, objects: None, policy, used };
+        Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt, queue: Arc::clone(&self.queue) }))
+    }
+
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         // A writer that panicked has left whole hashes behind: each push is complete or absent.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
@@ -255,36 +299,6 @@ impl Log {
 
 fn sign(tree: &Tree, card: &NodeCard, key: &SigningKey) -> String {
     Checkpoint::new(origin(&card.node), tree.size(), tree.root()).sign(key)
-}
-
-/// A statement on its way into the log.
-fn entry(
-    key: &str,
-    statement: &Statement,
-    policy: Option<PolicyText>,
-    used: Option<Used>,
-) -> Result<(Entry, Pending), LogError> {
-    let kind = match statement {
-        Statement::Decision(_) => "decision",
-        Statement::Execution(_) => "execution",
-        Statement::Activation(_) => "activation",
-    };
-    entry_of(kind, key, statement.to_bytes()?, policy, used)
-}
-
-fn entry_of(
-    kind: &'static str,
-    key: &str,
-    bytes: Vec<u8>,
-    policy: Option<PolicyText>,
-    used: Option<Used>,
-) -> Result<(Entry, Pending), LogError> {
-    let salt = random()?;
-    let commitment = commitment(&salt, &bytes);
-    let (decision, at_ms) = (key.to_owned(), now_ms());
-    let (done, place) = oneshot::channel();
-    let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, objects: None, policy, used };
-    Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt }))
 }
 
 /// The one that writes.
@@ -302,15 +316,18 @@ impl Writer {
             if tokio::time::timeout(Duration::from_secs(1), queue.filled.notified()).await.is_err() {
                 continue;
             }
-            tokio::time::sleep(Duration::from_millis(BATCH_MS)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(BATCH_MS)) => {}
+                () = queue.hurried.notified() => tokio::time::sleep(Duration::from_millis(HURRIED_MS)).await,
+            }
             self.write(queue.take()).await;
         }
         self.write(queue.take()).await;
     }
 
     async fn write(&self, batch: Vec<Entry>) {
-        let (mut leaves, mut waiting, mut halves) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
-        let mut marks = Vec::new();
+        let (mut leaves, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let (mut halves, mut marks) = (Vec::new(), Vec::new());
         for entry in batch {
             match entry {
                 Entry::Leaf(leaf, done) => {
@@ -320,6 +337,9 @@ impl Writer {
                 Entry::Half(half) => halves.push(half),
                 Entry::Mark(mark) => marks.push(mark),
             }
+        }
+        if leaves.is_empty() && halves.is_empty() {
+            return;
         }
         let begun = Instant::now();
         let first = self.state.read().unwrap_or_else(PoisonError::into_inner).tree.size();

@@ -187,7 +187,8 @@ impl Node {
             let pins = tls::pins(&self.config.members);
             let config = tls::server_config(self.keys.key(Role::Transport)?, pins.clone())?;
             let (factory, limit) = (Arc::clone(factory), self.config.body_bytes_max);
-            tasks.spawn(server::serve(listener, config, pins, factory, limit, limits.clone(), shutdown.clone()));
+            let (limits, workers, stop) = (limits.clone(), Arc::clone(&workers), shutdown.clone());
+            tasks.spawn(server::serve(listener, config, pins, factory, limit, limits, workers, stop));
         }
         tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
         if let Some(home) = &self.home {
@@ -223,8 +224,8 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
-        // What the last answers left behind is on disk before the process ends.
-        self.log.flush().await;
+        // What the last requests left behind is written before the database goes.
+        self.log.settled().await;
         self.store.close().await;
         Ok(())
     }

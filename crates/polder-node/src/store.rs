@@ -3,15 +3,15 @@
 //! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers in clear are
 //! absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use polder_core::canonical::Digest;
 use polder_core::ids::NodeId;
-use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row as _, SqliteConnection};
 
 mod content;
 mod keys;
@@ -27,6 +27,9 @@ pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use objects::Object;
 pub use tokens::StoredToken;
 pub use versions::{PolicyText, PolicyVersion};
+
+/// Most halves that are kept with one statement.
+const HALVES_AT_ONCE: usize = 32;
 
 /// Why the database cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -173,10 +176,8 @@ impl Store {
                 *sum = sum.saturating_add(one.tokens);
             }
         }
-        for half in halves {
-            let sql = "INSERT OR IGNORE INTO execution_half (decision, half) VALUES (?, ?)";
-            let kept = sqlx::query(sql).bind(&half.decision).bind(&half.half).execute(&mut *transaction).await?;
-            if kept.rows_affected() == 1 {
+        for some in halves.chunks(HALVES_AT_ONCE) {
+            for half in keep_halves(&mut transaction, some).await? {
                 let sum = used.entry((half.used.day, &half.used.factory)).or_default();
                 *sum = sum.saturating_add(half.used.tokens);
             }
@@ -262,6 +263,20 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Keeps halves, and says which of them were not there yet. One statement for many: each costs a way to the database's thread.
+async fn keep_halves<'a>(
+    connection: &mut SqliteConnection,
+    halves: &'a [ForeignHalf],
+) -> Result<Vec<&'a ForeignHalf>, StoreError> {
+    let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new("INSERT OR IGNORE INTO execution_half (decision, half) ");
+    query.push_values(halves, |mut row, half| {
+        row.push_bind(half.decision.as_str()).push_bind(half.half.as_slice());
+    });
+    let rows = query.push(" RETURNING decision").build().fetch_all(connection).await?;
+    let mut new: BTreeSet<&str> = rows.iter().map(|row| row.get(0)).collect();
+    Ok(halves.iter().filter(|half| new.remove(half.decision.as_str())).collect())
 }
 
 /// SQLite's integers are signed.

@@ -20,6 +20,7 @@ use crate::inference::{
     ModelInfo, Ranking, RerankRequest,
 };
 use crate::metrics;
+use crate::patience::within;
 use crate::telemetry;
 
 mod answer;
@@ -191,12 +192,12 @@ impl Upstream {
             request = request.header("traceparent", trace);
         }
         let request = request.body(Full::new(body.clone())).map_err(failed)?;
-        let sent = timeout(HEAD_TIMEOUT, self.pool.send(request)).await;
-        if let (Some(asked), Ok(Ok((response, _)))) = (asked, &sent) {
+        let sent = within(HEAD_TIMEOUT, self.pool.send(request)).await;
+        if let (Some(asked), Some(Ok((response, _)))) = (asked, &sent) {
             asked.answered(response.status());
         }
         let (response, busy) = sent
-            .map_err(|_| failed(format!("`{}` did not answer in time", self.base)))?
+            .ok_or_else(|| failed(format!("`{}` did not answer in time", self.base)))?
             .map_err(|e| failed(format!("`{}`: {e}", self.base)))?;
         if response.status() == StatusCode::OK {
             Ok((response, busy))

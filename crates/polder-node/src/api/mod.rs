@@ -254,6 +254,7 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> Problem {
 
 async fn status(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
     caller.sees_node()?;
+    node.log.settled().await;
     Ok(Json(node.status()))
 }
 

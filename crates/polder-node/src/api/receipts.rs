@@ -29,6 +29,8 @@ pub fn unknown(id: &str) -> Problem {
 
 /// The decision that an id means: its own, an answer's, or `last`, which is the caller's own last.
 pub async fn decision_id(node: &Node, caller: &Caller, id: &str) -> Result<String, Problem> {
+    // Who asks for an answer that it has just had is early.
+    node.log.settled().await;
     if id == "last" {
         return last(node, caller).await?.ok_or_else(|| unknown(id));
     }
@@ -96,8 +98,10 @@ async fn assemble(node: &Node, caller: &Caller, id: &str) -> Result<Option<Recei
 }
 
 async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Half>, Problem> {
-    if let Some(bytes) = node.store.execution_half(id).await.map_err(Problem::internal)? {
-        return serde_json::from_slice(&bytes).map(Some).map_err(Problem::internal);
+    let kept = node.store.execution_half(id).await.map_err(Problem::internal)?;
+    // It is kept as it came; one that cannot be read is asked for again.
+    if let Some(half) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(Some(half));
     }
     let Some(home) = node.home.as_ref() else { return Ok(None) };
     let Some(peer) = home.peer(factory) else { return Ok(None) };

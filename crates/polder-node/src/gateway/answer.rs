@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
@@ -21,6 +22,7 @@ use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
 use crate::ledger::Meter;
 use crate::metrics::{Observation, Observed};
 use crate::peers::wire::{Frame, Work};
+use crate::peers::{FrameStream, PeerError};
 use crate::telemetry::{self, Trace};
 
 /// The steps of an answer, in the order that [`Event`] names. Dropping it stops the work.
@@ -53,7 +55,7 @@ pub async fn ask(
     let meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
     let (placed, meter, observed) = start(gateway, caller, labels, (Work::Chat(request), model), meter).await?;
     let (decision, factory, rates) = (placed.decision.clone(), placed.factory.clone(), meter.rates());
-    let events = meter.watch(events(placed, Arc::clone(&gateway.home)));
+    let events = meter.watch(Steps::new(placed, Arc::clone(&gateway.home)));
     Ok(Answer { decision, factory, rates, events: Box::pin(Observed::new(events, observed)) })
 }
 
@@ -108,37 +110,63 @@ pub fn check_model(gateway: &Gateway, model: &str) -> Result<(), ApiError> {
 }
 
 /// The frames of an answer, the first among them, as events or the failure that ended them.
-fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
-    let Placed { decision, factory, first, rest } = placed;
-    let state = (Some(first), Some((rest, home, decision, factory)));
-    let mut calls = Calls::default();
-    futures_util::stream::unfold(state, |(mut first, mut source)| async move {
-        let frame = match first.take() {
-            Some(frame) => Some(Ok(frame)),
-            None => source.as_mut()?.0.next().await,
-        };
-        let broken = !matches!(&frame, Some(Ok(Frame::Event(_))));
-        if let Some((_, home, _, factory)) = source.as_ref().filter(|_| broken) {
-            home.ended(factory, false);
-        }
-        let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
-        match frame {
-            Some(Ok(Frame::Event(event))) => {
-                // Nothing but the receipt comes after the usage: it is kept while the answer ends.
-                let last = matches!(event, Event::Usage(_));
-                if let Some((rest, home, decision, factory)) = source.take_if(|_| last) {
-                    home.ended(&factory, true);
-                    home.keep_rest(decision, rest);
-                }
-                Some((Ok(event), (None, source)))
+struct Steps {
+    first: Option<Frame>,
+    /// Nothing once the answer has ended.
+    source: Option<Source>,
+    calls: Calls,
+}
+
+/// Where an answer comes from.
+struct Source {
+    rest: FrameStream,
+    home: Arc<Home>,
+    decision: DecisionId,
+    factory: NodeId,
+}
+
+impl Steps {
+    fn new(placed: Placed, home: Arc<Home>) -> Self {
+        let Placed { decision, factory, first, rest } = placed;
+        Self { first: Some(first), source: Some(Source { rest, home, decision, factory }), calls: Calls::default() }
+    }
+
+    fn step(&mut self, frame: Option<Result<Frame, PeerError>>) -> Result<Event, EngineError> {
+        if let Some(Ok(Frame::Event(event))) = frame {
+            // Nothing but the receipt comes after the usage: it is kept while the answer ends.
+            if let Some(Source { rest, home, decision, factory }) =
+                self.source.take_if(|_| matches!(event, Event::Usage(_)))
+            {
+                home.ended(&factory, true);
+                home.keep_rest(decision, rest);
             }
-            Some(Ok(Frame::Failed(error))) => Some((Err(error), (None, None))),
-            Some(Ok(_)) => failed("the factory sent what does not belong into an answer".to_owned()),
-            Some(Err(error)) => failed(error.to_string()),
-            None => failed("the factory's answer broke off".to_owned()),
+            return Ok(self.calls.numbered(event));
         }
-    })
-    .map(move |event| event.map(|event| calls.numbered(event)))
+        if let Some(Source { home, factory, .. }) = self.source.take() {
+            home.ended(&factory, false);
+        }
+        let reason = match frame {
+            Some(Ok(Frame::Failed(error))) => return Err(error),
+            Some(Ok(_)) => "the factory sent what does not belong into an answer".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "the factory's answer broke off".to_owned(),
+        };
+        Err(EngineError::Failed { reason })
+    }
+}
+
+impl Stream for Steps {
+    type Item = Result<Event, EngineError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let frame = match (this.first.take(), &mut this.source) {
+            (Some(first), _) => Some(Ok(first)),
+            (None, Some(source)) => ready!(source.rest.as_mut().poll_next(cx)),
+            (None, None) => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(this.step(frame)))
+    }
 }
 
 /// An id for an answer, such as `chatcmpl-…`, made of its decision's own, so that one leads to the other.

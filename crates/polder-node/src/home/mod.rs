@@ -24,7 +24,7 @@ use crate::clock::{now_ms, random};
 use crate::config::{HomeConfig, Routing};
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
-use crate::peers::wire::{Envelope, Frame, Sealed, VERSION, Work};
+use crate::peers::wire::{Envelope, Frame, Sealed, SentHalf, Told, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
 use crate::store::{ForeignHalf, Object, Used};
@@ -324,7 +324,7 @@ impl Home {
             match frame {
                 Frame::Recorded(used) => self.view.count(&used.factory, used.tokens, now_ms()),
                 Frame::Receipt(half) => {
-                    if let Err(error) = self.keep_half(decision.as_str(), &half).await {
+                    if let Err(error) = self.keep_sent(decision.as_str(), half).await {
                         tracing::error!(error, %decision, "a receipt's half could not be kept");
                     }
                 }
@@ -344,15 +344,16 @@ impl Home {
 
     /// Keeps the factory's half of a receipt, and counts what it used.
     pub async fn keep_half(&self, decision: &str, half: &Half) -> Result<(), String> {
-        let Statement::Execution(execution) = &half.statement else {
-            return Err("the half is not an execution's".to_owned());
-        };
+        let sent = SentHalf::new(half).map_err(|e| e.to_string())?;
+        Ok(self.keep_sent(decision, sent).await?)
+    }
+
+    async fn keep_sent(&self, decision: &str, half: SentHalf) -> Result<(), &'static str> {
+        let Told { factory, tokens } = half.told().ok_or("the half is not an execution's")?;
         let now = now_ms();
-        let tokens = execution.prompt_tokens.saturating_add(execution.completion_tokens);
-        let used = Used { day: day_of(now), factory: execution.factory.clone(), tokens };
-        let half = serde_json::to_vec(half).map_err(|e| e.to_string())?;
-        self.view.count(&execution.factory, tokens, now);
-        self.log.keep(ForeignHalf { decision: decision.to_owned(), half, used }).await;
+        self.view.count(&factory, tokens, now);
+        let used = Used { day: day_of(now), factory, tokens };
+        self.log.keep(ForeignHalf { decision: decision.to_owned(), half: half.into_bytes(), used }).await;
         Ok(())
     }
 }

@@ -10,10 +10,10 @@ use polder_core::breaker::Pass;
 use polder_core::ids::NodeId;
 use polder_core::placement::{Affinity, CIRCUIT_OPEN, NO_CAPACITY, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
-use tokio::time::timeout;
 
 use super::{Attempt, Digested, Home};
 use crate::metrics;
+use crate::patience::within;
 use crate::peers::FrameStream;
 use crate::peers::wire::{Frame, Sealed, Work};
 use crate::route::{Came, affinity, pause};
@@ -75,8 +75,8 @@ impl Home {
         let mut child = telemetry::attempt(&factory);
         let mut leave = Leave { home: self, factory: &factory, pass, came: Came::Undecided };
         let (sent, wait) = (Instant::now(), self.wait(course));
-        let late = |_| Err(Attempt::out(NO_ANSWER, &format!("no answer began within {} ms", wait.as_millis())));
-        let result = timeout(wait, self.attempt(ticket, salt, work)).await.unwrap_or_else(late);
+        let late = || Err(Attempt::out(NO_ANSWER, &format!("no answer began within {} ms", wait.as_millis())));
+        let result = within(wait, self.attempt(ticket, salt, work)).await.unwrap_or_else(late);
         leave.came = came(&result);
         metrics::attempted(&factory, leave.came);
         if result.is_err() {

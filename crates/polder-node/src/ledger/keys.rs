@@ -54,7 +54,7 @@ pub struct Key {
     pub(super) expires_ms: u64,
     revoked: AtomicBool,
     /// Wakes the answers under way when the key is revoked.
-    pub(super) end: Notify,
+    pub(super) end: Arc<Notify>,
     /// The address that last used it well, as a keyed digest: who guesses there does not lock it out.
     seen_from: AtomicU64,
 }
@@ -191,7 +191,7 @@ impl Ledger {
             secrets: ArcSwap::from_pointee(Secrets { sha256: stored.sha256, old: stored.old }),
             expires_ms: stored.expires_ms.unwrap_or(u64::MAX),
             revoked: AtomicBool::new(false),
-            end: Notify::new(),
+            end: Arc::default(),
             seen_from: AtomicU64::new(0),
         })
     }

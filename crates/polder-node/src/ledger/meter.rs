@@ -4,11 +4,14 @@
 //! no extension is left it is stopped. An answer that ends without word of what it used (its client left, its engine broke
 //! off) stays reserved until the factory's half of the receipt tells, and counts in full where that never comes.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use polder_core::ids::{DecisionId, NodeId};
 use polder_core::ledger::{Bucket, Hold, cost_microeur};
+use tokio::sync::futures::OwnedNotified;
 
 use super::{Key, Ledger, Stop};
 use crate::clock::now_ms;
@@ -226,12 +229,14 @@ impl Meter {
         }
     }
 
-    /// Counts what came; extends the reservation before it is used up, and says when it cannot be.
-    async fn grow(&mut self, tokens: u64) -> Result<(), EngineError> {
+    /// Counts what came. False where the reservation must grow before it is used up.
+    fn covers(&mut self, tokens: u64) -> bool {
         self.seen = self.seen.saturating_add(tokens);
-        if self.reserved >= self.paid_max || self.seen.saturating_add(ON_THE_WAY_TOKENS) <= self.reserved {
-            return Ok(());
-        }
+        self.reserved >= self.paid_max || self.seen.saturating_add(ON_THE_WAY_TOKENS) <= self.reserved
+    }
+
+    /// Extends the reservation for so many tokens more, or says that it cannot be.
+    async fn extend(&mut self, tokens: u64) -> Result<(), EngineError> {
         let more = PIECE_TOKENS.max(tokens).min(self.paid_max.saturating_sub(self.reserved));
         let microeur = cost_microeur(self.reserved.saturating_add(more), self.price);
         let Some(hold) = &mut self.hold else { return Ok(()) };
@@ -248,41 +253,92 @@ impl Meter {
         }
     }
 
-    /// The next step of an answer, counted; or why it is stopped.
-    async fn next(
-        &mut self,
-        events: &mut (impl Stream<Item = Result<Event, EngineError>> + Unpin),
-    ) -> Option<Result<Event, EngineError>> {
-        let event = match self.unless_revoked(events.next()).await {
-            Ok(event) => event,
-            Err(stopped) => Some(Err(stopped)),
-        };
-        match &event {
+    /// Counts a step of an answer; the tokens for which the reservation must grow first.
+    fn count(&mut self, event: &Event) -> Option<u64> {
+        match event {
             // An engine that does not count is not believed to have generated nothing.
-            Some(Ok(Event::Usage(usage))) if usage.completion_tokens == 0 => self.used(usage.prompt_tokens, self.seen),
-            Some(Ok(Event::Usage(usage))) => self.used(usage.prompt_tokens, usage.completion_tokens),
-            Some(Ok(Event::Delta(delta))) if self.price > 0 => {
-                if let Err(error) = self.grow(tokens_of(delta)).await {
-                    return Some(Err(error));
-                }
+            Event::Usage(usage) if usage.completion_tokens == 0 => self.used(usage.prompt_tokens, self.seen),
+            Event::Usage(usage) => self.used(usage.prompt_tokens, usage.completion_tokens),
+            Event::Delta(delta) if self.price > 0 => {
+                let tokens = tokens_of(delta);
+                return (!self.covers(tokens)).then_some(tokens);
             }
-            _ => {}
+            Event::Delta(_) | Event::Finish { .. } => {}
         }
-        event
+        None
     }
 
     /// The steps of an answer with this meter on them. An error ends them.
-    pub fn watch(
-        self,
-        events: impl Stream<Item = Result<Event, EngineError>> + Send + 'static,
-    ) -> impl Stream<Item = Result<Event, EngineError>> + Send {
-        let state = Some((Box::pin(events), self));
-        futures_util::stream::unfold(state, |state| async move {
-            let (mut events, mut meter) = state?;
-            let event = meter.next(&mut events).await?;
-            let goes_on = event.is_ok();
-            Some((event, goes_on.then_some((events, meter))))
-        })
+    pub fn watch<S>(self, events: S) -> Watched<S>
+    where
+        S: Stream<Item = Result<Event, EngineError>> + Send + Unpin,
+    {
+        // From now on no word of a revocation is missed.
+        let revoked = Box::pin(Arc::clone(&self.key.end).notified_owned());
+        Watched { events: Some(events), meter: Some(self), revoked, growing: None }
+    }
+}
+
+/// An answer's steps with a meter on them.
+pub struct Watched<S> {
+    /// Nothing once they have ended.
+    events: Option<S>,
+    /// Nothing once they have ended, or while its reservation grows.
+    meter: Option<Meter>,
+    revoked: Pin<Box<OwnedNotified>>,
+    growing: Option<Growing>,
+}
+
+/// A reservation that grows before a step goes on.
+type Growing = Pin<Box<dyn Future<Output = (Meter, Result<Event, EngineError>)> + Send>>;
+
+impl<S: Stream<Item = Result<Event, EngineError>> + Unpin> Watched<S> {
+    /// The next step as it came, or why there is none.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, EngineError>>> {
+        let (Some(events), Some(meter)) = (&mut self.events, &self.meter) else { return Poll::Ready(None) };
+        if !meter.key.is_revoked() {
+            if let Poll::Ready(event) = Pin::new(events).poll_next(cx) {
+                return Poll::Ready(event);
+            }
+            ready!(self.revoked.as_mut().poll(cx));
+        }
+        Poll::Ready(Some(Err(EngineError::Stopped { cause: StopCause::Revoked })))
+    }
+
+    /// What a step is to whoever reads; anything but an event ends the answer.
+    fn told(&mut self, step: Option<Result<Event, EngineError>>) -> Poll<Option<Result<Event, EngineError>>> {
+        if !matches!(step, Some(Ok(_))) {
+            self.events = None;
+            self.meter = None;
+        }
+        Poll::Ready(step)
+    }
+}
+
+impl<S: Stream<Item = Result<Event, EngineError>> + Send + Unpin> Stream for Watched<S> {
+    type Item = Result<Event, EngineError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(growing) = &mut this.growing {
+                let (meter, event) = ready!(growing.as_mut().poll(cx));
+                (this.growing, this.meter) = (None, Some(meter));
+                return this.told(Some(event));
+            }
+            let event = match ready!(this.poll_step(cx)) {
+                Some(Ok(event)) => event,
+                other => return this.told(other),
+            };
+            let Some(tokens) = this.meter.as_mut().and_then(|meter| meter.count(&event)) else {
+                return Poll::Ready(Some(Ok(event)));
+            };
+            let Some(mut meter) = this.meter.take() else { return Poll::Ready(None) };
+            this.growing = Some(Box::pin(async move {
+                let extended = meter.extend(tokens).await;
+                (meter, extended.map(|()| event))
+            }));
+        }
     }
 }
 

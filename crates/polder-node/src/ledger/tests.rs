@@ -237,7 +237,7 @@ async fn a_revoked_key_ends_its_answers_at_once() {
     let ledger = folder.ledger().await;
     let (_, key) = key(&ledger, &Limits::default()).await;
     let meter = ledger.meter(&key, &asked(Some(9), true)).await.unwrap();
-    let silent = futures_util::stream::once(async { delta() }).chain(futures_util::stream::pending());
+    let silent = Box::pin(futures_util::stream::once(async { delta() }).chain(futures_util::stream::pending()));
     let mut events = Box::pin(meter.watch(silent));
     assert_eq!(events.next().await, Some(delta()));
     let (told, ended) = tokio::join!(events.next(), ledger.revoke_key(&key.id));

@@ -1,6 +1,7 @@
-//! A factory on the other end of a TLS connection, one HTTP/2 connection for all requests to it.
+//! A factory on the other end of TLS connections, one HTTP/2 connection for all requests of one thread to it.
 //!
-//! The connection is made when it is needed and again when it broke. Retrying is absent: a retry is a new decision, the home's.
+//! A connection is made when it is needed and again when it broke. It stays with its thread, so that no frame goes from one to
+//! another. Retrying is absent: a retry is a new decision, the home's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{Envelope, FRAME_BYTES_MAX, Status};
 use super::{FrameStream, Peer, PeerError, PeerFuture, tls};
+use crate::serve::workers::number;
 use crate::telemetry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,19 +37,22 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the head of an answer; the factory sends it as soon as it has decided.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Most connections to one factory; threads beyond that share them.
+const SHARDS: usize = 32;
+
 /// A factory behind TLS.
 pub struct Remote {
     node: NodeId,
     address: SocketAddr,
     tls: Arc<ClientConfig>,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    connections: [Mutex<Option<SendRequest<Full<Bytes>>>>; SHARDS],
 }
 
 impl Remote {
     /// The factory `node` at an address, whose transport key is `pin`.
     pub fn new(node: NodeId, address: SocketAddr, pin: [u8; 32], own: &SigningKey) -> Result<Self, rustls::Error> {
         let tls = tls::client_config(own, &node, pin)?;
-        Ok(Self { node, address, tls, connection: Mutex::new(None) })
+        Ok(Self { node, address, tls, connections: Default::default() })
     }
 
     fn unreachable(&self, reason: impl ToString) -> PeerError {
@@ -59,7 +64,9 @@ impl Remote {
     }
 
     async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, PeerError> {
-        let mut held = self.connection.lock().await;
+        let own =
+            self.connections.get(number() % SHARDS).ok_or_else(|| self.unreachable("no place for a connection"))?;
+        let mut held = own.lock().await;
         if let Some(sender) = held.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
