@@ -9,8 +9,9 @@
 
 import { collect, counting, load, ok, raises, run } from "./report.mjs";
 
-const { default: OpenAI } = await load("openai");
+const { default: OpenAI, toFile } = await load("openai");
 
+const CHAT = "/v1/chat/completions";
 const ASK = [{ role: "user", content: "What is Polder?" }];
 const TEXT = "A request runs only where both sides allow it.";
 
@@ -241,6 +242,64 @@ async function responsesStream(client) {
   ok("responses.stream", kinds[0] === "response.created" && final.output_text.length > 0, kinds);
 }
 
+// A file of these texts, one on each line.
+const bring = async (client, lines) =>
+  client.files.create({ file: await toFile(Buffer.from(lines.join("\n")), "lines.jsonl"), purpose: "batch" });
+
+async function files(client) {
+  const line = '{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}';
+  const kept = await bring(client, [line]);
+  ok("files", (await (await client.files.content(kept.id)).text()) === line, kept);
+  const listed = (await collect(client.files.list({ purpose: "batch" }))).map((file) => file.id);
+  const name = (await client.files.retrieve(kept.id)).filename;
+  ok("files.list", listed.includes(kept.id) && name === "lines.jsonl", listed);
+  await client.files.delete(kept.id);
+  const error = await raises("files.delete", OpenAI.NotFoundError, () => client.files.retrieve(kept.id));
+  ok("files.delete", error.status === 404, error);
+}
+
+// A batch, once it is at its end.
+async function ended(client, batch) {
+  for (let tries = 0; tries < 600; tries += 1) {
+    batch = await client.batches.retrieve(batch.id);
+    if (["completed", "failed", "expired", "cancelled"].includes(batch.status)) break;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return batch;
+}
+
+// A batch over these lines.
+async function begun(client, lines) {
+  const input_file_id = (await bring(client, lines.map((line) => JSON.stringify(line)))).id;
+  const asked = { input_file_id, endpoint: CHAT, completion_window: "24h", metadata: { run: "1" } };
+  return client.batches.create(asked);
+}
+
+async function batches(client) {
+  const good = { model: await firstModel(client), messages: ASK, max_tokens: 8, temperature: 0 };
+  const bodies = { first: good, second: good, wrong: { ...good, temperature: "hot" } };
+  const line = (custom_id, body) => ({ custom_id, method: "POST", url: CHAT, body });
+  const lines = Object.entries(bodies).map(([name, body]) => line(name, body));
+  const batch = await ended(client, await begun(client, lines));
+  ok("batches", batch.status === "completed" && batch.metadata.run === "1", batch);
+  const { total, completed, failed } = batch.request_counts;
+  ok("batches.counts", [total, completed, failed].join() === "3,2,1", batch.request_counts);
+  const read = async (id) => (await (await client.files.content(id)).text()).trim().split("\n").map(JSON.parse);
+  const answers = await read(batch.output_file_id);
+  const named = answers.map((one) => one.custom_id).sort().join();
+  const said = answers.every((one) => one.response.body.choices[0].message.content.length > 0);
+  ok("batches.output", named === "first,second" && said, answers);
+  const [wrong] = await read(batch.error_file_id);
+  const { status_code, body } = wrong.response;
+  ok("batches.errors", status_code === 400 && body.error.param === "temperature", wrong);
+  const { data } = await client.batches.list({ limit: 5 });
+  ok("batches.list", data.some((one) => one.id === batch.id), data);
+  const twice = await ended(client, await begun(client, [line("same", good), line("same", good)]));
+  ok("batches.invalid", twice.status === "failed" && twice.errors.data[0].line === 2, twice);
+  const error = await raises("batches.cancel", OpenAI.BadRequestError, () => client.batches.cancel(twice.id));
+  ok("batches.cancel", error.param === "batch_id", error);
+}
+
 const modes = {
   basics: [
     ["models.list", models],
@@ -260,6 +319,8 @@ const modes = {
     ["n", several],
     ["responses", responses],
     ["responses.stream", responsesStream],
+    ["files", files],
+    ["batches", batches],
   ],
   refusal: [["refusal.status", refusal]],
   pictures: [["images", pictures]],

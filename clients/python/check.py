@@ -12,11 +12,13 @@ import base64
 import json
 import math
 import os
+import time
 
 import openai
 
 from report import Counter, group, ok, raises, run
 
+CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "What is Polder?"}]
 TEXT = "A request runs only where both sides allow it."
 
@@ -274,14 +276,56 @@ def files(client):
     lines = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}\n'
     kept = client.files.create(file=("lines.jsonl", lines), purpose="batch")
     ok("files", client.files.content(kept.id).read() == lines, kept)
+    listed = [file.id for file in client.files.list(purpose="batch")]
+    ok("files.list", kept.id in listed and client.files.retrieve(kept.id).filename == "lines.jsonl", listed)
     client.files.delete(kept.id)
     error = raises("files.delete", openai.NotFoundError, lambda: client.files.retrieve(kept.id))
     ok("files.delete", error.status_code == 404, error)
 
 
+def ended(client, batch):
+    """A batch, once it is at its end."""
+    for _ in range(600):
+        batch = client.batches.retrieve(batch.id)
+        if batch.status in ("completed", "failed", "expired", "cancelled"):
+            break
+        time.sleep(0.1)
+    return batch
+
+
+def begun(client, lines):
+    """A batch over these lines."""
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    kept = client.files.create(file=("lines.jsonl", text), purpose="batch")
+    return client.batches.create(input_file_id=kept.id, endpoint=CHAT, completion_window="24h", metadata={"run": "1"})
+
+
+@group("batches")
+def batches(client):
+    body = {"model": first_model(client), "messages": ASK, "max_tokens": 8, "temperature": 0}
+    line = {"method": "POST", "url": CHAT}
+    bodies = {"first": body, "second": body, "wrong": {**body, "temperature": "hot"}}
+    batch = begun(client, [{**line, "custom_id": name, "body": body} for name, body in bodies.items()])
+    batch = ended(client, batch)
+    ok("batches", batch.status == "completed" and batch.metadata == {"run": "1"}, batch)
+    counts = batch.request_counts
+    ok("batches.counts", (counts.total, counts.completed, counts.failed) == (3, 2, 1), counts)
+    answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    said = {one["custom_id"]: one["response"]["body"]["choices"][0]["message"]["content"] for one in answers}
+    ok("batches.output", sorted(said) == ["first", "second"] and all(said.values()), answers)
+    wrong = [json.loads(line) for line in client.files.content(batch.error_file_id).text.splitlines()]
+    refused = wrong[0]["response"]
+    ok("batches.errors", refused["status_code"] == 400 and refused["body"]["error"]["param"] == "temperature", wrong)
+    ok("batches.list", batch.id in [one.id for one in client.batches.list(limit=5)], batch.id)
+    twice = ended(client, begun(client, [{**line, "custom_id": "same", "body": body}] * 2))
+    ok("batches.invalid", twice.status == "failed" and twice.errors.data[0].line == 2, twice)
+    error = raises("batches.cancel", openai.BadRequestError, lambda: client.batches.cancel(twice.id))
+    ok("batches.cancel", error.param == "batch_id", error)
+
+
 MODES = {
     "basics": [models, chat, stream, limits, embeddings, errors, headers, rerank, no_pictures],
-    "more": [tools, structured, likelihoods, several, responses, responses_stream, files],
+    "more": [tools, structured, likelihoods, several, responses, responses_stream, files, batches],
     "refusal": [refusal],
     "pictures": [pictures],
 }

@@ -78,6 +78,7 @@ fn snapshot(schema: &Arc<PolicySchema>, owner: &Arc<Layer>, grounds: &[Ground]) 
         baseline: layer(schema, LayerKind::Baseline, BASELINE),
         owner: Arc::clone(owner),
         labels: layer(schema, LayerKind::Labels, LABELS_POLICY),
+        trust: Digest::default(),
         grounds: grounds.to_vec(),
     };
     snapshot_of(Arc::new(basis))

@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::canonical::{Digest, hash};
-use crate::facts::{Claim, Passport, Profile, TrustedIssuer, believe, facts_root, passport_root};
+use crate::facts::{Claim, Passport, Profile, Trust, TrustedIssuer, believe, facts_root, passport_root};
 use crate::framework::{Framework, FrameworkSeals};
 use crate::ids::NodeId;
 use crate::labels::{Closed as _, Purpose};
 use crate::placement::{Outcome, Verdict};
-use crate::policy::{Cause, LABELS_POLICY, LayerKind, PolicySchema};
+use crate::policy::{Cause, LayerKind, PolicySchema};
 use crate::request::Request;
-use crate::statement::v1::DecisionStatement;
+use crate::statement::v1::{DecisionRecord, DecisionStatement};
 
 mod attributes;
 mod evaluate;
@@ -50,13 +50,16 @@ pub struct FactoryRecord {
     pub authority: [u8; 32],
 }
 
-/// Everything in which the statement and the records disagree; empty where the decision holds.
-pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<String> {
+/// Everything in which a decision's statement and tables and the records disagree; empty where the decision holds.
+pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String> {
+    let DecisionRecord { statement, verdicts, .. } = decision;
     let mut found = Vec::new();
+    if decision.tables().digests().and_then(|digests| digests.digest()) != Ok(statement.tables) {
+        found.push("the tables are not the ones that the statement names".to_owned());
+    }
     let texts = [
         ("baseline", statement.policies.baseline, records.baseline.as_str()),
         ("owner", statement.policies.owner, records.owner.as_str()),
-        ("labels", statement.policies.labels, LABELS_POLICY),
     ];
     for (name, digest, text) in texts {
         if digest != policy_digest(text) {
@@ -69,7 +72,7 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
     }
     let mut roots = BTreeMap::new();
     let mut parsed = Parsed::new();
-    for verdict in &statement.verdicts {
+    for verdict in verdicts {
         match records.factories.get(&verdict.factory) {
             Some(record) => {
                 for text in [&records.baseline, &records.owner, &record.terms] {
@@ -80,17 +83,26 @@ pub fn disagreements(statement: &DecisionStatement, records: &Records) -> Vec<St
             None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
         }
     }
-    check_seals(statement, records, &mut found);
-    check_carbon(statement, records, &mut found);
+    if statement.policies.trust != trust_digest(records) {
+        found.push("the issuers and members' keys are not the ones that were believed".to_owned());
+    }
+    check_seals(decision, records, &mut found);
+    check_carbon(decision, records, &mut found);
     if facts_root(&roots) != statement.facts {
         found.push("the root over the facts differs".to_owned());
     }
-    check_choice(statement, &mut found);
+    check_choice(decision, &mut found);
     found
 }
 
 /// Each text that was met, read once; `None` where it cannot be read.
 type Parsed<'a> = BTreeMap<&'a str, Option<Policies>>;
+
+/// The digest of whose facts count.
+fn trust_digest(records: &Records) -> Digest {
+    let members = records.factories.iter().map(|(node, record)| (node.clone(), record.authority));
+    Trust::new(records.trust.clone(), members).digest().unwrap_or_default()
+}
 
 fn policy_digest(text: &str) -> Digest {
     hash("polder/policy/v1", &[text.as_bytes()])
@@ -221,10 +233,11 @@ fn question<'a>(request: &Request, purpose: Purpose, factory: &NodeId, entities:
 }
 
 /// The SEALs that the statement shows are those of the chosen factory's facts.
-fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>) {
+fn check_seals(decision: &DecisionRecord, records: &Records, found: &mut Vec<String>) {
+    let DecisionRecord { statement: s, seals, .. } = decision;
     let chosen = s.factory.as_ref().and_then(|name| Some((name, records.factories.get(name)?)));
     let Some((name, record)) = chosen else {
-        if !s.seals.is_empty() {
+        if !seals.is_empty() {
             found.push("the statement shows SEALs of no factory".to_owned());
         }
         return;
@@ -240,19 +253,20 @@ fn check_seals(s: &DecisionStatement, records: &Records, found: &mut Vec<String>
         records.frameworks.iter().any(|one| one.id() == said.framework && one.digest() == said.digest)
     };
     let grade = |pick: fn(&FrameworkSeals) -> &BTreeMap<String, u8>| -> Value {
-        s.seals.iter().map(|said| (said.framework.clone(), json!(pick(said)))).collect::<Map<_, _>>().into()
+        seals.iter().map(|said| (said.framework.clone(), json!(pick(said)))).collect::<Map<_, _>>().into()
     };
     let said = json!({
         "declared": grade(|one| &one.declared), "attested": grade(|one| &one.attested),
         "measured": grade(|one| &one.measured),
     });
-    if said != expected || !s.seals.iter().all(digests) {
+    if said != expected || !seals.iter().all(digests) {
         found.push(format!("the SEALs are not those of the facts of `{name}`"));
     }
 }
 
 /// Where carbon was weighed, it is what the facts give: of who says nothing, the worst that anybody says.
-fn check_carbon(s: &DecisionStatement, records: &Records, found: &mut Vec<String>) {
+fn check_carbon(decision: &DecisionRecord, records: &Records, found: &mut Vec<String>) {
+    let DecisionRecord { statement: s, verdicts, .. } = decision;
     if s.weights.carbon == 0 {
         return;
     }
@@ -266,18 +280,19 @@ fn check_carbon(s: &DecisionStatement, records: &Records, found: &mut Vec<String
             _ => None,
         }
     };
-    let said: Vec<Option<u64>> = s.verdicts.iter().map(said).collect();
+    let said: Vec<Option<u64>> = verdicts.iter().map(said).collect();
     let worst = said.iter().flatten().max().copied().unwrap_or_default();
-    for (verdict, said) in s.verdicts.iter().zip(&said).filter(|(verdict, _)| verdict.causes.is_empty()) {
+    for (verdict, said) in verdicts.iter().zip(&said).filter(|(verdict, _)| verdict.causes.is_empty()) {
         if verdict.inputs.carbon_mg_per_kwh != said.unwrap_or(worst) {
             found.push(format!("`{}`: the carbon is not what the facts give", verdict.factory));
         }
     }
 }
 
-fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
+fn check_choice(decision: &DecisionRecord, found: &mut Vec<String>) {
+    let DecisionRecord { statement, verdicts, .. } = decision;
     let weights = &statement.weights;
-    for verdict in &statement.verdicts {
+    for verdict in verdicts {
         let products = [
             (verdict.inputs.price_microeur_per_mtok, weights.price),
             (verdict.inputs.load_ppm, weights.load),
@@ -294,7 +309,7 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
             found.push(format!("`{}`: the score is not what its inputs and the weights give", verdict.factory));
         }
     }
-    let admitted: Vec<&Verdict> = statement.verdicts.iter().filter(|verdict| verdict.causes.is_empty()).collect();
+    let admitted: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.causes.is_empty()).collect();
     let better = |a: &Verdict, b: &Verdict| (a.score, &a.factory) < (b.score, &b.factory);
     let best = admitted.iter().find(|one| !admitted.iter().any(|other| better(other, one)));
     if statement.factory != best.map(|verdict| verdict.factory.clone()) {
@@ -302,7 +317,7 @@ fn check_choice(statement: &DecisionStatement, found: &mut Vec<String>) {
     }
     let full = |cause: &Cause| (cause.layer, cause.rule.as_str()) == (LayerKind::Availability, "no-capacity");
     let only_full = |verdict: &&Verdict| !verdict.causes.iter().any(|cause| !full(cause));
-    let expected = match (best, statement.verdicts.iter().find(only_full)) {
+    let expected = match (best, verdicts.iter().find(only_full)) {
         (Some(_), _) => Outcome::Placed,
         (None, Some(_)) => Outcome::NoCapacity,
         (None, None) => Outcome::Refused,

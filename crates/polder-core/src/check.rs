@@ -16,6 +16,8 @@ pub enum Check {
     Checkpoint,
     /// Both statements stand in their logs.
     Inclusion,
+    /// The tables are those that the decision's statement names.
+    Tables,
     /// The decision and the execution speak of the same ticket.
     Pairing,
     /// The statement and its salt are what the log entry commits to.
@@ -52,6 +54,7 @@ impl Check {
             Self::Members => "members",
             Self::Checkpoint => "checkpoint",
             Self::Inclusion => "inclusion",
+            Self::Tables => "tables",
             Self::Pairing => "pairing",
             Self::Statement => "statement",
             Self::Signature => "signature",

@@ -18,6 +18,7 @@ mod claim;
 mod lists;
 mod profile;
 mod standing;
+mod trust;
 
 pub use claim::{
     CARBON_G_PER_KWH_MAX, Capability, Claim, ClaimError, MEMORY_GIB_MAX, Owner, PUE_PERCENT, SHARE_PPM_MAX,
@@ -25,6 +26,7 @@ pub use claim::{
 pub use lists::{Certification, Evidence, Kind, Licence, Precision, Vendor};
 pub use profile::Profile;
 pub use standing::{Ignored, Standing, standings};
+pub use trust::{MemberKey, Trust};
 
 const FACT_DOMAIN: &str = "polder/fact/v1";
 /// Most facts that a passport may have; of a longer one nothing is believed.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::Digest;
+use crate::canonical::{self, CanonicalError, Digest};
 use crate::facts::Certification;
 use crate::labels::Country;
 
@@ -31,8 +31,10 @@ pub use shipped::{SHIPPED, shipped};
 /// The highest SEAL there is.
 pub const SEAL_MAX: u8 = 4;
 
-/// A versioned scoring scheme, checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A versioned scoring scheme, checked. Read back from its own JSON it is not checked anew: its digest says whether it is the
+/// one that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Content")]
 pub struct Framework {
     id: String,
     title: String,
@@ -44,8 +46,30 @@ pub struct Framework {
     digest: Digest,
 }
 
+/// A framework as its JSON has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    id: String,
+    title: String,
+    source: String,
+    licence: String,
+    changes: String,
+    objectives: Vec<Objective>,
+}
+
+impl TryFrom<Content> for Framework {
+    type Error = CanonicalError;
+
+    fn try_from(content: Content) -> Result<Self, CanonicalError> {
+        let Content { id, title, source, licence, changes, objectives } = content;
+        Self { id, title, source, licence, changes, objectives, digest: Digest::default() }.sealed()
+    }
+}
+
 /// What is asked about, and how much it weighs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Objective {
     /// Its id, such as `SOV-1`.
     pub id: String,
@@ -58,7 +82,8 @@ pub struct Objective {
 }
 
 /// One question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Criterion {
     /// Its number within the objective, from 1.
     pub number: u32,
@@ -159,6 +184,12 @@ impl Framework {
     /// Checks what a reader has read. `base` is the framework that `raw.base` names, if it names one.
     pub fn new(raw: raw::Framework, base: Option<&Self>) -> Result<Self, FrameworkError> {
         check::framework(raw, base)
+    }
+
+    /// With the digest of its content.
+    fn sealed(mut self) -> Result<Self, CanonicalError> {
+        self.digest = canonical::digest("polder/framework/v1", &self)?;
+        Ok(self)
     }
 
     /// Its name and version in one, such as `csf-calculator-2026-06-01`.

@@ -147,6 +147,8 @@ fn seals(snapshot: &Snapshot, chosen: &NodeId, request: &Request) -> Vec<Framewo
 pub const NO_CAPACITY: &str = "no-capacity";
 /// The rule of a factory that failed several times in a row and is left alone for a while.
 pub const CIRCUIT_OPEN: &str = "circuit-open";
+/// The rule of every factory while the home's clock is not to be believed: no fact counts then.
+pub const CLOCK_WRONG: &str = "clock-wrong";
 /// The rule of a factory that does not answer.
 pub const UNREACHABLE: &str = "unreachable";
 /// The rule of a factory that does not offer what is to be done.

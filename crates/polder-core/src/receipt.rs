@@ -15,7 +15,8 @@ use crate::merkle;
 use crate::note::{self, Checkpoint, VerifierKey};
 use crate::placement::Outcome;
 use crate::statement::commitment;
-use crate::statement::v1::{DecisionStatement, ExecutionStatement, Statement};
+use crate::statement::v1::{DecisionRecord, DecisionStatement, ExecutionStatement, Statement};
+use crate::tables::Tables;
 
 /// A decision and, where something ran, its execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Receipt {
     pub receipt: String,
     /// What the home decided.
     pub decision: Half,
+    /// The tables that the decision's statement names.
+    pub tables: Tables,
     /// What the factory did; absent for a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<Half>,
@@ -77,8 +80,8 @@ fn failure(check: Check, message: impl Into<String>) -> Failure {
 
 impl Receipt {
     /// The receipt of a decision and what came of it.
-    pub fn new(decision: Half, execution: Option<Half>) -> Self {
-        Self { receipt: RECEIPT_V1.to_owned(), decision, execution }
+    pub fn new(decision: Half, tables: Tables, execution: Option<Half>) -> Self {
+        Self { receipt: RECEIPT_V1.to_owned(), decision, tables, execution }
     }
 
     /// The file's bytes.
@@ -119,7 +122,9 @@ pub fn verify(bytes: &[u8], members: Option<&[NodeCard]>) -> Result<Report, Fail
         half.check_inclusion(checkpoint)?;
     }
     passed.push(Check::Inclusion);
-    check_pairing(&receipt)?;
+    let decision = check_tables(&receipt)?;
+    passed.push(Check::Tables);
+    check_pairing(&receipt, &decision)?;
     passed.push(Check::Pairing);
     Ok(Report { receipt, passed })
 }
@@ -168,18 +173,24 @@ impl Half {
     }
 }
 
-fn check_pairing(receipt: &Receipt) -> Result<(), Failure> {
-    let wrong = |message: &str| Err(failure(Check::Pairing, message));
+fn check_tables(receipt: &Receipt) -> Result<DecisionRecord, Failure> {
     let Statement::Decision(decision) = &receipt.decision.statement else {
-        return wrong("the first statement is not a decision");
+        return Err(failure(Check::Pairing, "the first statement is not a decision"));
     };
+    let joined = DecisionRecord::joined(DecisionStatement::clone(decision), &receipt.tables);
+    joined.ok_or_else(|| failure(Check::Tables, "the tables are not the ones that the decision's statement names"))
+}
+
+fn check_pairing(receipt: &Receipt, record: &DecisionRecord) -> Result<(), Failure> {
+    let wrong = |message: &str| Err(failure(Check::Pairing, message));
+    let decision = &record.statement;
     if decision.home != receipt.decision.card.node {
         return wrong("the decision is not its home's own");
     }
     let Some(half) = &receipt.execution else {
         return match decision.outcome {
             Outcome::Placed => wrong("something was placed, and its execution is missing"),
-            Outcome::Refused | Outcome::NoCapacity => check_refusal(decision),
+            Outcome::Refused | Outcome::NoCapacity => check_refusal(record),
         };
     };
     let Statement::Execution(execution) = &half.statement else {
@@ -188,19 +199,21 @@ fn check_pairing(receipt: &Receipt) -> Result<(), Failure> {
     if execution.factory != half.card.node {
         return wrong("the execution is not its factory's own");
     }
-    check_pair(decision, execution)
+    check_pair(record, execution)
 }
 
-fn check_refusal(decision: &DecisionStatement) -> Result<(), Failure> {
-    let admitted = decision.verdicts.iter().any(|verdict| verdict.causes.is_empty());
+fn check_refusal(record: &DecisionRecord) -> Result<(), Failure> {
+    let decision = &record.statement;
+    let admitted = record.verdicts.iter().any(|verdict| verdict.causes.is_empty());
     if admitted || decision.factory.is_some() || decision.ticket.is_some() {
         return Err(failure(Check::Pairing, "the decision refuses, and yet a factory is admitted, chosen or ticketed"));
     }
     Ok(())
 }
 
-fn check_pair(decision: &DecisionStatement, execution: &ExecutionStatement) -> Result<(), Failure> {
-    let chosen = decision.verdicts.iter().find(|verdict| Some(&verdict.factory) == decision.factory.as_ref());
+fn check_pair(record: &DecisionRecord, execution: &ExecutionStatement) -> Result<(), Failure> {
+    let decision = &record.statement;
+    let chosen = record.verdicts.iter().find(|verdict| Some(&verdict.factory) == decision.factory.as_ref());
     let pairs = [
         (decision.outcome == Outcome::Placed, "the decision did not place anything"),
         (decision.factory.as_ref() == Some(&execution.factory), "another factory ran it than was chosen"),

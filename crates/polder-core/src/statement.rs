@@ -19,6 +19,7 @@ pub mod v1 {
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
     use crate::placement::{Decision, Outcome, Relaxation, Snapshot, Verdict, Weights};
     use crate::request::Request;
+    use crate::tables::Tables;
 
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +57,8 @@ pub mod v1 {
         pub facts: Digest,
         /// What the owner preferred.
         pub weights: Weights,
-        /// One verdict for each factory, in name order.
-        pub verdicts: Vec<Verdict>,
+        /// The digest of the tables' digests ([`crate::tables::TableDigests`]); the tables lie beside the log.
+        pub tables: Digest,
         /// What became of the request.
         pub outcome: Outcome,
         /// The chosen factory.
@@ -69,9 +70,6 @@ pub mod v1 {
         /// For a refusal, the smallest changes that would place the request.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub nearest: Vec<Relaxation>,
-        /// The SEALs of the request at the chosen factory, one entry for each framework version.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pub seals: Vec<FrameworkSeals>,
     }
 
     /// A decision's canonical bytes with a gap for each field in which decisions of one kind differ: the instant, the salted
@@ -134,10 +132,10 @@ pub mod v1 {
         pub baseline: Digest,
         /// The owner's policy.
         pub owner: Digest,
-        /// The labels layer.
-        pub labels: Digest,
-        /// The schema that they were read by, with the contents of the frameworks that it names.
+        /// The schema that they were read by, with the contents of the frameworks that it names and Polder's own labels layer.
         pub schema: Digest,
+        /// Whose facts the owner believes, and the members' own keys.
+        pub trust: Digest,
     }
 
     /// What a factory did with a ticket.
@@ -262,8 +260,19 @@ pub mod v1 {
         }
     }
 
-    impl DecisionStatement {
-        /// The statement of a decision that was made on a snapshot; its ticket is added once there is one.
+    /// A decision's statement with the verdicts that its tables hold.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct DecisionRecord {
+        /// The statement.
+        pub statement: DecisionStatement,
+        /// One verdict for each factory, in name order.
+        pub verdicts: Vec<Verdict>,
+        /// The SEALs of the request at the chosen factory, one entry for each framework version.
+        pub seals: Vec<FrameworkSeals>,
+    }
+
+    impl DecisionRecord {
+        /// The record of a decision that was made on a snapshot; its ticket is added once there is one.
         pub fn of(
             id: DecisionId,
             home: NodeId,
@@ -271,8 +280,8 @@ pub mod v1 {
             request: Request,
             body: Digest,
             decision: Decision,
-        ) -> Self {
-            Self {
+        ) -> Result<Self, CanonicalError> {
+            let statement = DecisionStatement {
                 id,
                 home,
                 at_ms: snapshot.at_ms,
@@ -281,18 +290,31 @@ pub mod v1 {
                 policies: Policies {
                     baseline: snapshot.basis.baseline.digest(),
                     owner: snapshot.basis.owner.digest(),
-                    labels: snapshot.basis.labels.digest(),
                     schema: snapshot.basis.schema.digest(),
+                    trust: snapshot.basis.trust,
                 },
                 facts: snapshot.facts_root,
                 weights: snapshot.weights,
-                verdicts: decision.verdicts,
+                tables: Tables::of(&decision.verdicts, &decision.seals).digests()?.digest()?,
                 outcome: decision.outcome,
                 factory: decision.factory,
                 ticket: None,
                 nearest: decision.nearest,
-                seals: decision.seals,
-            }
+            };
+            Ok(Self { statement, verdicts: decision.verdicts, seals: decision.seals })
+        }
+
+        /// A statement and its tables, where they are the ones that it names.
+        pub fn joined(statement: DecisionStatement, tables: &Tables) -> Option<Self> {
+            let digest = tables.digests().and_then(|digests| digests.digest());
+            let named = tables.is_ordered() && digest == Ok(statement.tables);
+            let verdicts = tables.join().filter(|_| named)?;
+            Some(Self { statement, verdicts, seals: tables.seals.clone() })
+        }
+
+        /// The tables of this decision as they are now.
+        pub fn tables(&self) -> Tables {
+            Tables::of(&self.verdicts, &self.seals)
         }
     }
 }

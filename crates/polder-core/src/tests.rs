@@ -15,11 +15,12 @@ use crate::labels::{Action, Closed as _, Country, DataClass, Labels, Purpose};
 use crate::merkle::{Tree, leaf_hash};
 use crate::note::{Checkpoint, origin};
 use crate::placement::*;
-use crate::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
+use crate::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage, policy_digest};
 use crate::receipt::Half;
+use crate::replay::Sources;
 use crate::request::Request;
 use crate::statement::commitment;
-use crate::statement::v1::{DecisionStatement, Statement};
+use crate::statement::v1::{DecisionRecord, Statement};
 use crate::ticket::body_digest;
 
 pub mod random;
@@ -161,6 +162,7 @@ impl World {
             baseline: layer(LayerKind::Baseline, BASELINE),
             owner: layer(LayerKind::Owner, &self.owner),
             labels: layer(LayerKind::Labels, LABELS_POLICY),
+            trust: self.trust().digest().unwrap(),
             grounds,
         };
         let now = |site: &&Site| Factory { unavailable: site.unavailable.clone(), inputs: site.inputs };
@@ -188,11 +190,32 @@ impl World {
         }
     }
 
-    pub fn statement(&self, request: &Request) -> DecisionStatement {
+    /// Whose facts count: the register's, and each site's own.
+    pub fn trust(&self) -> Trust {
+        let members = self.sites.iter().map(|site| (node(&site.name), public(site.authority)));
+        Trust::new(vec![trust(Evidence::B)], members)
+    }
+
+    /// Everything that a statement names, for whoever derives it again.
+    pub fn sources(&self) -> Sources {
+        let texts = [BASELINE, self.owner.as_str()].into_iter().chain(self.sites.iter().map(|site| site.terms));
+        Sources {
+            policies: texts.map(|text| (policy_digest(text), text.to_owned())).collect(),
+            passports: self
+                .sites
+                .iter()
+                .map(|one| (passport_root(&one.passport).unwrap(), one.passport.clone()))
+                .collect(),
+            trust: self.trust(),
+            frameworks: schema().frameworks().to_vec(),
+        }
+    }
+
+    pub fn statement(&self, request: &Request) -> DecisionRecord {
         let snapshot = self.snapshot();
         let decision = decide(&snapshot, request, &BTreeMap::new());
         let (id, body) = (DecisionId::at(1, [1; 10]), body_digest(&[2; 32], b"a question"));
-        DecisionStatement::of(id, node("home"), &snapshot, request.clone(), body, decision)
+        DecisionRecord::of(id, node("home"), &snapshot, request.clone(), body, decision).unwrap()
     }
 }
 

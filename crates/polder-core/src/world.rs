@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical;
+use crate::canonical::{self, Digest};
 use crate::facts::{Claim, Evidence, Fact, Held, Profile, facts_root};
 use crate::ids::{IssuerId, ModelId, NodeId, ProjectId, TenantId};
 use crate::labels::{Action, Country, DataClass, Labels, Language, Purpose};
@@ -184,6 +184,8 @@ impl WorldRequest {
             baseline: layer(LayerKind::Baseline, self.world.baseline.as_ref())?,
             owner: layer(LayerKind::Owner, self.world.owner.as_ref())?,
             labels: Arc::new(labels),
+            // A world's facts are believed as they stand.
+            trust: Digest::default(),
             grounds,
         };
         let weights = Weights::default();

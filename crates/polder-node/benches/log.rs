@@ -126,7 +126,7 @@ async fn leaves(folder: &Path) {
                     let mut digits = [0; 10];
                     digits[2..].copy_from_slice(&number.to_be_bytes());
                     let id = DecisionId::at(1_800_000_000_000 + number / 50, digits);
-                    last = Some(log.append_decision(id.as_str(), statement(number)).await.unwrap());
+                    last = Some(log.append_decision(id.as_str(), statement(number), Arc::default()).await.unwrap());
                 }
             })
         })

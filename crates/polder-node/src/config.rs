@@ -24,11 +24,13 @@ mod limits;
 mod log;
 pub mod raw;
 mod routing;
+mod telemetry;
 
 pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
 pub use limits::Limits;
 pub use log::{LogConfig, S3, Tiles};
+pub use telemetry::TelemetryConfig;
 
 /// Largest request body that is read, in bytes, where the file does not say.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -83,6 +85,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Digests of the operators' tokens.
     pub tokens: Vec<Token>,
+    /// Where spans and metrics are sent, if anywhere.
+    pub telemetry: Option<TelemetryConfig>,
     /// What makes this node a home.
     pub home: Option<HomeConfig>,
     /// What makes this node a factory.
@@ -135,6 +139,25 @@ pub enum Assurance {
     Strict,
 }
 
+impl OperatorRole {
+    const ALL: [Self; 4] = [Self::Owner, Self::Operator, Self::Reviewer, Self::Auditor];
+
+    /// Its name, as files and calls write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Operator => "operator",
+            Self::Reviewer => "reviewer",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    /// The role of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
 /// What makes a node a home.
 #[derive(Debug, Clone)]
 pub struct HomeConfig {
@@ -166,6 +189,8 @@ pub struct HomeConfig {
     pub content: ContentLimits,
     /// What is bounded before a request is looked at.
     pub admission: Admission,
+    /// How batches run, and how large files may be.
+    pub batches: Batches,
 }
 
 /// The `[home.admission]` table: what is bounded before a request is looked at.
@@ -181,6 +206,26 @@ pub struct Admission {
 impl Default for Admission {
     fn default() -> Self {
         Self { failed_keys_per_minute: 30, kept_answers_bytes_max: 64 << 20 }
+    }
+}
+
+/// The `[home.batches]` table: how batches run, and how large the files may be that they read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batches {
+    /// Lines of all batches that run at once.
+    pub lines_at_once: usize,
+    /// Most lines of one batch.
+    pub lines_max: u32,
+    /// Largest file that applications bring, in bytes.
+    pub file_bytes_max: usize,
+    /// How long a batch may take, in seconds; what has not run by then does not run.
+    pub window_s: u64,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { lines_at_once: 16, lines_max: 50_000, file_bytes_max: 200 << 20, window_s: 86_400 }
     }
 }
 
@@ -304,6 +349,7 @@ impl Config {
             limits: raw.serve.unwrap_or_default().check(&content)?,
             body_bytes_max: raw.body_bytes_max.unwrap_or(BODY_BYTES_MAX),
             tokens: raw.tokens,
+            telemetry: raw.telemetry.map(|telemetry| telemetry.check(&folder, &content)).transpose()?,
         })
     }
 }

@@ -57,6 +57,8 @@ pub enum Kind {
     File,
     /// A batch's state.
     Batch,
+    /// What some lines of a batch under way came to.
+    Part,
 }
 
 impl Kind {
@@ -65,6 +67,7 @@ impl Kind {
             Self::Response => "response",
             Self::File => "file",
             Self::Batch => "batch",
+            Self::Part => "part",
         }
     }
 }

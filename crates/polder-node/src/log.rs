@@ -1,15 +1,15 @@
 //! The node's log: one writer that appends leaves in batches, each under one signed checkpoint.
 //!
-//! What comes within [`BATCH_MS`] goes into one batch, which is written to the database and only then signed: what a checkpoint
-//! covers is on disk. Whoever appends need not wait. The halves of receipts that factories send go the same way, so that
-//! neither costs a transaction of its own.
+//! What comes within [`BATCH_MS`] goes into one batch, or within [`HURRIED_MS`] once somebody waits for it; a batch is written to
+//! the database and only then signed: what a checkpoint covers is on disk. Whoever appends need not wait. The halves of receipts
+//! that factories send go the same way, so that neither costs a transaction of its own.
 //!
 //! The database is the log; tiles (`log/keeper.rs`) are made from it, before a checkpoint that needs them is published, and made
 //! again where they are missing. Cosignatures come last (`log/rounds.rs`). Memory holds the tree's growing end only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use polder_core::canonical::{CanonicalError, Digest};
@@ -20,11 +20,12 @@ use polder_core::receipt::{Half, Sealed};
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
 use polder_core::tiles::{Edge, TileError};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{now_ms, random};
-use crate::store::{ForeignHalf, Leaf, PolicyText, Run, Store, StoreError, StoredLeaf, Used};
+use crate::metrics;
+use crate::store::{ForeignHalf, Leaf, Object, PolicyText, Run, Store, StoreError, StoredLeaf, Used};
 
 pub mod alarms;
 mod archive;
@@ -35,6 +36,7 @@ mod growing;
 mod keeper;
 mod opening;
 mod proofs;
+mod queue;
 pub mod rounds;
 mod shelf;
 mod surface;
@@ -45,13 +47,17 @@ pub use check::Checked;
 use growing::Growing;
 use keeper::Keeper;
 pub use keeper::Published;
+pub use queue::Pending;
+use queue::{Entry, Queue};
 use shelf::Shelf;
 pub use surface::router;
 
-/// How long a batch stays open.
-pub const BATCH_MS: u64 = 5;
-/// Most entries that wait for the writer; past that, appending waits.
-const WAITING_MAX: usize = 8192;
+/// How long a batch stays open that nobody waits for: each costs a transaction and a signature, however many leaves it has.
+pub const BATCH_MS: u64 = 25;
+/// How long it stays open from when somebody waits for it.
+pub const HURRIED_MS: u64 = 5;
+/// Longest that a reader waits for what is on its way.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How long a decision may be on its way to the writer.
 const CUT_SLACK_MS: u64 = 1_000;
 
@@ -101,61 +107,6 @@ pub enum LogError {
     Damaged(u64),
 }
 
-/// One thing to write.
-enum Entry {
-    Leaf(Box<Leaf>, oneshot::Sender<u64>),
-    Half(ForeignHalf),
-}
-
-/// What waits for the writer. A channel would wake it for every entry; it is woken once for each batch.
-#[derive(Default)]
-struct Queue {
-    entries: Mutex<Vec<Entry>>,
-    filled: Notify,
-    room: Notify,
-    /// Whether the node stops: what waits is written at once, and then no more.
-    closed: AtomicBool,
-}
-
-impl Queue {
-    /// Adds an entry; gives it back where there is no room.
-    fn offer(&self, entry: Entry) -> Result<(), Entry> {
-        if self.closed.load(Ordering::Acquire) {
-            // Whoever waits for it hears that it is not covered.
-            return Ok(());
-        }
-        let first = {
-            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            if entries.len() >= WAITING_MAX {
-                return Err(entry);
-            }
-            entries.push(entry);
-            entries.len() == 1
-        };
-        if first {
-            self.filled.notify_one();
-        }
-        Ok(())
-    }
-
-    async fn push(&self, mut entry: Entry) {
-        loop {
-            let room = self.room.notified();
-            match self.offer(entry) {
-                Ok(()) => return,
-                Err(back) => entry = back,
-            }
-            room.await;
-        }
-    }
-
-    fn take(&self) -> Vec<Entry> {
-        let taken = std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner));
-        self.room.notify_waiters();
-        taken
-    }
-}
-
 /// A handle on the log.
 #[derive(Clone)]
 pub struct Log {
@@ -172,39 +123,35 @@ pub struct Log {
     key: Arc<SigningKey>,
 }
 
-/// A leaf on its way: await it to know its place in the log.
-pub struct Pending {
-    place: oneshot::Receiver<u64>,
-    salt: [u8; 32],
-}
-
-impl Pending {
-    /// Waits until a signed checkpoint covers the leaf; its index.
-    pub async fn covered(self) -> Result<u64, LogError> {
-        self.place.await.map_err(|_| LogError::Stopped)
-    }
-}
-
 impl Log {
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
     /// no checkpoint ever covered it.
     /// What an execution used is counted with its leaf or not at all.
     pub async fn append(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<Pending, LogError> {
-        let (entry, pending) = entry(decision, statement, None, used)?;
+        let (entry, pending) = self.entry(decision, statement, None, used)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
 
     /// Hands a decision to the writer that is already in its canonical bytes.
-    pub async fn append_decision(&self, decision: &str, bytes: Vec<u8>) -> Result<Pending, LogError> {
-        let (entry, pending) = entry_of("decision", decision, bytes, None, None)?;
+    /// `objects` are what its statement names by digest.
+    pub async fn append_decision(
+        &self,
+        decision: &str,
+        bytes: Vec<u8>,
+        objects: Arc<[Object]>,
+    ) -> Result<Pending, LogError> {
+        let (mut entry, pending) = self.entry_of("decision", decision, bytes, None, None)?;
+        if let Entry::Leaf(leaf, _) = &mut entry {
+            leaf.objects = Some(objects);
+        }
         self.queue.push(entry).await;
         Ok(pending)
     }
 
     /// Hands a statement to the writer from where nothing can wait; where the writer is behind, a task waits.
     pub fn append_detached(&self, decision: &str, statement: &Statement, used: Option<Used>) -> Result<(), LogError> {
-        let (entry, _) = entry(decision, statement, None, used)?;
+        let (entry, _) = self.entry(decision, statement, None, used)?;
         if let Err(entry) = self.queue.offer(entry) {
             let queue = Arc::clone(&self.queue);
             // Without a runtime the process is ending, and what is not written was not covered.
@@ -218,7 +165,7 @@ impl Log {
     /// Hands an activation to the writer, with the text that it puts in force: both are written, or neither is.
     pub async fn append_policy(&self, policy: PolicyText) -> Result<Pending, LogError> {
         let statement = Statement::Activation(policy.activation.clone());
-        let (entry, pending) = entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
+        let (entry, pending) = self.entry(&policy.activation.digest.to_hex(), &statement, Some(policy), None)?;
         self.queue.push(entry).await;
         Ok(pending)
     }
@@ -226,6 +173,15 @@ impl Log {
     /// Keeps the half of a receipt that a factory sent. One that is lost in a crash can be asked for again.
     pub async fn keep(&self, half: ForeignHalf) {
         self.queue.push(Entry::Half(half)).await;
+    }
+
+    /// Waits until what was handed over before is written: who looks for it finds it.
+    pub async fn settled(&self) {
+        let (mark, written) = oneshot::channel();
+        self.queue.push(Entry::Mark(mark)).await;
+        self.queue.hurried.notify_one();
+        // The mark goes with its batch, whatever came of that; where the database hangs, what is there must do.
+        drop(tokio::time::timeout(SETTLE_MAX, written).await);
     }
 
     /// The published checkpoint as a note, with the cosignatures that it has.
@@ -258,6 +214,11 @@ impl Log {
         self.published.send_if_modified(|held| candidate.replace(held));
     }
 
+    /// Whether an object is known to lie beside the log; `false` says nothing.
+    pub fn has_object(&self, digest: &Digest) -> bool {
+        self.store.has_object(digest)
+    }
+
     /// How many leaves are signed.
     pub fn size(&self) -> u64 {
         self.read(|state| state.edge.size())
@@ -268,6 +229,11 @@ impl Log {
     pub fn cut_at(&self, at_ms: u64) -> Option<Run> {
         let within = |run: &&Run| at_ms.saturating_add(CUT_SLACK_MS) >= run.recorded_ms && at_ms <= run.next_ms;
         self.cut.iter().rev().find(within).copied()
+    }
+
+    /// How many entries wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// This node's half of a receipt: the newest statement of a kind for a decision, proved under a checkpoint.
@@ -315,6 +281,37 @@ impl Log {
         Ok(Some(Half { statement, salt: leaf.salt, index: leaf.index, path, checkpoint, card }))
     }
 
+    /// A statement on its way into the log.
+    fn entry(
+        &self,
+        key: &str,
+        statement: &Statement,
+        policy: Option<PolicyText>,
+        used: Option<Used>,
+    ) -> Result<(Entry, Pending), LogError> {
+        let kind = match statement {
+            Statement::Decision(_) => "decision",
+            Statement::Execution(_) => "execution",
+            Statement::Activation(_) => "activation",
+        };
+        self.entry_of(kind, key, statement.to_bytes()?, policy, used)
+    }
+
+    fn entry_of(
+        &self,
+        kind: &'static str,
+        key: &str,
+        bytes: Vec<u8>,
+        policy: Option<PolicyText>,
+        used: Option<Used>,
+    ) -> Result<(Entry, Pending), LogError> {
+        let salt = random()?;
+        let commitment = commitment(&salt, &bytes);
+        let (decision, at_ms) = (key.to_owned(), now_ms());
+        let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, objects: None, policy, used };
+        Ok(self.queue.leaf(leaf))
+    }
+
     fn read<T>(&self, look: impl FnOnce(&Growing) -> T) -> T {
         // A writer that panicked has left whole hashes behind: each push is complete or absent.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
@@ -339,36 +336,6 @@ fn sign(edge: &Edge, root: Digest, card: &NodeCard, key: &SigningKey) -> Arc<str
     Checkpoint::new(origin(&card.node), edge.size(), root).sign(key).into()
 }
 
-/// A statement on its way into the log.
-fn entry(
-    key: &str,
-    statement: &Statement,
-    policy: Option<PolicyText>,
-    used: Option<Used>,
-) -> Result<(Entry, Pending), LogError> {
-    let kind = match statement {
-        Statement::Decision(_) => "decision",
-        Statement::Execution(_) => "execution",
-        Statement::Activation(_) => "activation",
-    };
-    entry_of(kind, key, statement.to_bytes()?, policy, used)
-}
-
-fn entry_of(
-    kind: &'static str,
-    key: &str,
-    bytes: Vec<u8>,
-    policy: Option<PolicyText>,
-    used: Option<Used>,
-) -> Result<(Entry, Pending), LogError> {
-    let salt = random()?;
-    let commitment = commitment(&salt, &bytes);
-    let (decision, at_ms) = (key.to_owned(), now_ms());
-    let (done, place) = oneshot::channel();
-    let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, policy, used };
-    Ok((Entry::Leaf(Box::new(leaf), done), Pending { place, salt }))
-}
-
 /// The one that writes.
 struct Writer {
     store: Store,
@@ -386,14 +353,18 @@ impl Writer {
             if tokio::time::timeout(Duration::from_secs(1), queue.filled.notified()).await.is_err() {
                 continue;
             }
-            tokio::time::sleep(Duration::from_millis(BATCH_MS)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(BATCH_MS)) => {}
+                () = queue.hurried.notified() => tokio::time::sleep(Duration::from_millis(HURRIED_MS)).await,
+            }
             self.write(queue.take()).await;
         }
         self.write(queue.take()).await;
     }
 
     async fn write(&self, batch: Vec<Entry>) {
-        let (mut leaves, mut waiting, mut halves) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+        let (mut leaves, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let (mut halves, mut marks) = (Vec::new(), Vec::new());
         for entry in batch {
             match entry {
                 Entry::Leaf(leaf, done) => {
@@ -401,11 +372,13 @@ impl Writer {
                     waiting.push(done);
                 }
                 Entry::Half(half) => halves.push(half),
+                Entry::Mark(mark) => marks.push(mark),
             }
         }
         if leaves.is_empty() && halves.is_empty() {
             return;
         }
+        let begun = Instant::now();
         let first = self.state.read().unwrap_or_else(PoisonError::into_inner).edge.size();
         if let Err(error) = self.store.append(first, &leaves, &halves).await {
             // Nobody is told that the leaves are covered: dropping `waiting` says that they are not.
@@ -423,6 +396,7 @@ impl Writer {
             state.edge.size()
         };
         self.grown.send_replace(size);
+        metrics::batch_written(leaves.len(), begun.elapsed());
         for (index, done) in (first..).zip(waiting) {
             // Whoever did not wait has dropped the other end, which is no error.
             let _ = done.send(index);

@@ -32,7 +32,7 @@ use crate::home::lifecycle::Lifecycle;
 use crate::home::{Home, Known, View};
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
-use crate::ledger::Ledger;
+use crate::ledger::{Guesses, Ledger};
 use crate::log::alarms::Alarms;
 use crate::log::rounds::{self, Rounds};
 use crate::log::witness::{self, Witness};
@@ -41,6 +41,8 @@ use crate::peers::{Local, Peer, Remote, server, tls};
 use crate::serve;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::telemetry::Exporter;
+use crate::tokens::Tokens;
 use crate::upstream::Replicas;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
@@ -49,6 +51,9 @@ const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
 
 /// How often expired content is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// How long the end of a node waits for the last spans to go out.
+const TELEMETRY_END_MAX: Duration = Duration::from_secs(3);
 
 /// How long a start waits for the lock of a node that has just ended.
 const LOCK_TRIES: u32 = 20;
@@ -94,6 +99,8 @@ pub struct Node {
     pub home: Option<Arc<Home>>,
     /// The keys, budgets and usage of its tenant, where it is a home.
     pub ledger: Option<Arc<Ledger>>,
+    /// Its operators' tokens.
+    pub tokens: Tokens,
     /// What it keeps for applications, where it is a home.
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
@@ -142,6 +149,9 @@ impl Node {
             }
             None => None,
         };
+        // Wrong keys and wrong tokens of one address count together.
+        let guesses = ledger.as_ref().map_or_else(Arc::<Guesses>::default, |ledger| Arc::clone(&ledger.guesses));
+        let tokens = Tokens::open(&config.tokens, store.clone(), guesses).await?;
         let home = open_home(&config, &keys, (&store, &log), &schema, factory.as_ref(), &reached).await?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
@@ -158,6 +168,7 @@ impl Node {
             alarms,
             home,
             ledger,
+            tokens,
             content,
             factory,
             witness: Arc::new(witness),
@@ -185,12 +196,16 @@ impl Node {
             serve::Workers::start(limits.workers)
                 .map_err(|e| NodeError::System(format!("cannot start the threads that serve connections: {e}")))?,
         );
+        let telemetry = self.config.telemetry.as_ref().and_then(|one| Exporter::open(one, self.config.node.as_str()));
+        let (ended, sends) = tokio::sync::oneshot::channel();
+        let telemetry = telemetry.map(|exporter| tokio::spawn(exporter.run(Arc::clone(&self), sends)));
         let mut tasks = tokio::task::JoinSet::new();
         if let (Some(listener), Some(factory)) = (peers, &self.factory) {
             let pins = tls::pins(&self.config.members);
             let config = tls::server_config(self.keys.key(Role::Transport)?, pins.clone())?;
             let (parts, limit) = ((Arc::clone(factory), self.peers_log_router()), self.config.body_bytes_max);
-            tasks.spawn(server::serve(listener, config, pins, parts, limit, limits.clone(), shutdown.clone()));
+            let (limits, workers, stop) = (limits.clone(), Arc::clone(&workers), shutdown.clone());
+            tasks.spawn(server::serve(listener, config, pins, parts, limit, limits, workers, stop));
         }
         tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
         if let Some(home) = &self.home {
@@ -206,11 +221,20 @@ impl Node {
         if let Some(content) = &self.content {
             tasks.spawn(sweep(content.clone(), shutdown.clone()));
         }
-        let service = TowerToHyperService::new(self.router());
+        let gateway = self.gateway();
+        if let Some(gateway) = &gateway {
+            tasks.spawn(gateway::run_batches(gateway.clone(), shutdown.clone()));
+        }
+        let service = TowerToHyperService::new(self.router(gateway));
         tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
         ready();
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|e| NodeError::System(format!("a part of the node ended: {e}")))?;
+        }
+        if let Some(telemetry) = telemetry {
+            // Whoever sends may have ended already.
+            let _ = ended.send(());
+            drop(tokio::time::timeout(TELEMETRY_END_MAX, telemetry).await);
         }
         if let Some(workers) = Arc::into_inner(workers) {
             workers.end().await;
@@ -220,12 +244,26 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
+        // What the last requests left behind is written before the database goes.
         self.log.close().await;
         self.store.close().await;
         Ok(())
     }
 
-    fn router(self: &Arc<Self>) -> Router {
+    /// What applications speak to, where it is a home.
+    fn gateway(&self) -> Option<Gateway> {
+        let (home, ledger, content) = (self.home.as_ref()?, self.ledger.as_ref()?, self.content.as_ref()?);
+        Some(Gateway {
+            home: Arc::clone(home),
+            ledger: Arc::clone(ledger),
+            body_bytes_max: self.config.body_bytes_max,
+            content: content.clone(),
+            live: gateway::Live::default(),
+            batches: gateway::Batches::new(self.config.home.as_ref()?.batches),
+        })
+    }
+
+    fn router(self: &Arc<Self>, gateway: Option<Gateway>) -> Router {
         let mut router = api::router(Arc::clone(self))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", {
@@ -233,14 +271,7 @@ impl Node {
                 get(move || async move { node.readiness() })
             })
             .merge(self.log_router());
-        if let (Some(home), Some(ledger), Some(content)) = (&self.home, &self.ledger, &self.content) {
-            let gateway = Gateway {
-                home: Arc::clone(home),
-                ledger: Arc::clone(ledger),
-                body_bytes_max: self.config.body_bytes_max,
-                content: content.clone(),
-                live: gateway::Live::default(),
-            };
+        if let Some(gateway) = gateway {
             let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
             router = router.merge(gateway::router(gateway, kept));
         }

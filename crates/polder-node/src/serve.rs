@@ -36,7 +36,7 @@ mod guarded;
 mod line;
 mod refusal;
 mod watched;
-mod workers;
+pub mod workers;
 
 pub use gate::{Gate, Place};
 pub use line::Phase;

@@ -3,19 +3,22 @@
 //! SQLite in write-ahead mode, every commit synced: what the log's checkpoint covers is on disk. Prompts and answers in clear are
 //! absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polder_core::canonical::Digest;
 use polder_core::ids::NodeId;
-use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row as _, SqliteConnection};
 
 mod content;
 mod keys;
 mod leaves;
 mod ledger;
+mod objects;
+mod tokens;
 mod tree;
 mod versions;
 mod witness;
@@ -24,9 +27,14 @@ pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use leaves::Batch;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
+pub use objects::Object;
+pub use tokens::StoredToken;
 pub use tree::{Grown, Run};
 pub use versions::{PolicyText, PolicyVersion};
 pub use witness::{AlarmRow, Seen};
+
+/// Most halves that are kept with one statement.
+const HALVES_AT_ONCE: usize = 32;
 
 /// Why the database cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +45,7 @@ pub struct StoreError(#[from] sqlx::Error);
 #[derive(Clone)]
 pub struct Store {
     pool: SqlitePool,
+    remembered: objects::Remembered,
 }
 
 /// One log entry with what stands behind it.
@@ -54,6 +63,8 @@ pub struct Leaf {
     pub statement: Vec<u8>,
     /// The commitment, which is the log entry.
     pub commitment: Digest,
+    /// What the statement names by digest.
+    pub objects: Option<Arc<[Object]>>,
     /// The policy that an activation puts in force. It is written with its leaf or not at all.
     pub policy: Option<PolicyText>,
     /// What an execution at this very node used for its own tenant; counted with its leaf or not at all.
@@ -140,12 +151,21 @@ impl Store {
             .page_size(16_384)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        for schema in
-            [SCHEMA, leaves::SCHEMA, keys::SCHEMA, ledger::SCHEMA, content::SCHEMA, tree::SCHEMA, witness::SCHEMA]
-        {
+        let own = [
+            SCHEMA,
+            leaves::SCHEMA,
+            objects::SCHEMA,
+            tree::SCHEMA,
+            witness::SCHEMA,
+            keys::SCHEMA,
+            ledger::SCHEMA,
+            content::SCHEMA,
+            tokens::SCHEMA,
+        ];
+        for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;
         }
-        Ok(Self { pool })
+        Ok(Self { pool, remembered: objects::Remembered::default() })
     }
 
     /// The commitments of the leaves from a place to another, in log order; fewer where there are not as many.
@@ -170,6 +190,7 @@ impl Store {
         if !leaves.is_empty() {
             leaves::insert(&mut transaction, first, leaves).await?;
         }
+        let objects = objects::insert(&mut transaction, &self.remembered, leaves).await?;
         for (place, leaf) in (first..).zip(leaves) {
             if let Some(policy) = &leaf.policy {
                 versions::insert(&mut transaction, place, policy).await?;
@@ -179,10 +200,8 @@ impl Store {
                 *sum = sum.saturating_add(one.tokens);
             }
         }
-        for half in halves {
-            let sql = "INSERT OR IGNORE INTO execution_half (decision, half) VALUES (?, ?)";
-            let kept = sqlx::query(sql).bind(&half.decision).bind(&half.half).execute(&mut *transaction).await?;
-            if kept.rows_affected() == 1 {
+        for some in halves.chunks(HALVES_AT_ONCE) {
+            for half in keep_halves(&mut transaction, some).await? {
                 let sum = used.entry((half.used.day, &half.used.factory)).or_default();
                 *sum = sum.saturating_add(half.used.tokens);
             }
@@ -193,7 +212,19 @@ impl Store {
             let query = sqlx::query(sql).bind(signed(day)).bind(factory.as_str());
             query.bind(signed(tokens).min(i64::MAX / 2)).execute(&mut *transaction).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.remembered.add(objects);
+        Ok(())
+    }
+
+    /// Whether an object is known to be on disk; `false` says nothing.
+    pub fn has_object(&self, digest: &Digest) -> bool {
+        self.remembered.has(digest)
+    }
+
+    /// What statements name by this digest.
+    pub async fn object(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        objects::get(&self.pool, digest).await
     }
 
     /// The leaf of a kind for a decision.
@@ -256,6 +287,20 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Keeps halves, and says which of them were not there yet. One statement for many: each costs a way to the database's thread.
+async fn keep_halves<'a>(
+    connection: &mut SqliteConnection,
+    halves: &'a [ForeignHalf],
+) -> Result<Vec<&'a ForeignHalf>, StoreError> {
+    let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new("INSERT OR IGNORE INTO execution_half (decision, half) ");
+    query.push_values(halves, |mut row, half| {
+        row.push_bind(half.decision.as_str()).push_bind(half.half.as_slice());
+    });
+    let rows = query.push(" RETURNING decision").build().fetch_all(connection).await?;
+    let mut new: BTreeSet<&str> = rows.iter().map(|row| row.get(0)).collect();
+    Ok(halves.iter().filter(|half| new.remove(half.decision.as_str())).collect())
 }
 
 /// SQLite's integers are signed.

@@ -4,7 +4,7 @@
 //! to the configured origin and nowhere else; redirects are not followed. Starting or stopping the engine is absent.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
@@ -19,11 +19,15 @@ use crate::inference::{
     ChatRequest, EmbedRequest, Embeddings, Engine, EngineError, EngineFuture, EventStream, ImageRequest, Images,
     ModelInfo, Ranking, RerankRequest,
 };
+use crate::metrics;
+use crate::patience::within;
+use crate::telemetry;
 
 mod answer;
 mod connection;
 mod exposition;
 mod models;
+mod quoting;
 mod replicas;
 mod signals;
 mod whole;
@@ -56,6 +60,32 @@ struct Served {
     /// Whether it must be asked for a stream even where a whole answer is wanted.
     streams_only: bool,
     failure: Option<EngineError>,
+}
+
+/// A question to an engine, measured until the head of its answer; dropped before that, it failed.
+struct Asked {
+    begun: Instant,
+    child: telemetry::Child,
+    answered: bool,
+}
+
+impl Asked {
+    fn begin(uri: &Uri) -> Self {
+        Self { begun: Instant::now(), child: telemetry::engine_call(uri.host(), uri.port_u16()), answered: false }
+    }
+
+    fn answered(mut self, status: StatusCode) {
+        self.answered = status == StatusCode::OK;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        metrics::engine_asked(self.begun.elapsed(), self.answered);
+        if !self.answered {
+            self.child.failed("engine_failed");
+        }
+    }
 }
 
 fn failed(reason: impl ToString) -> EngineError {
@@ -149,19 +179,31 @@ impl Upstream {
         let uri: Uri = format!("{}{path}", self.base).parse().map_err(failed)?;
         let host = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
         let mut request = Request::builder()
-            .method(method)
+            .method(&method)
             .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request.body(Full::new(body)).map_err(failed)?;
-        let sent = timeout(HEAD_TIMEOUT, self.pool.send(request)).await;
+        // Whoever asks what the engine serves does so for no request.
+        let asked = (method == Method::POST).then(|| Asked::begin(&uri));
+        if let Some(trace) = asked.as_ref().and_then(|_| telemetry::header()) {
+            request = request.header("traceparent", trace);
+        }
+        let request = request.body(Full::new(body.clone())).map_err(failed)?;
+        let sent = within(HEAD_TIMEOUT, self.pool.send(request)).await;
+        if let (Some(asked), Some(Ok((response, _)))) = (asked, &sent) {
+            asked.answered(response.status());
+        }
         let (response, busy) = sent
-            .map_err(|_| failed(format!("`{}` did not answer in time", self.base)))?
+            .ok_or_else(|| failed(format!("`{}` did not answer in time", self.base)))?
             .map_err(|e| failed(format!("`{}`: {e}", self.base)))?;
-        if response.status() == StatusCode::OK { Ok((response, busy)) } else { Err(refusal(response, busy).await) }
+        if response.status() == StatusCode::OK {
+            Ok((response, busy))
+        } else {
+            Err(refusal(response, busy, &body).await)
+        }
     }
 
     /// An answer in one piece.
@@ -198,7 +240,7 @@ fn is_stream(response: &http::Response<Incoming>) -> bool {
 }
 
 /// What an engine's error means to an application. What it says of a request goes back to whoever sent the request, and nowhere else.
-async fn refusal(response: http::Response<Incoming>, mut busy: Busy) -> EngineError {
+async fn refusal(response: http::Response<Incoming>, mut busy: Busy, asked: &[u8]) -> EngineError {
     let status = response.status();
     let body = match busy.read(response.into_body(), ERROR_BYTES_MAX).await {
         Ok(text) => serde_json::from_slice(&text).unwrap_or(Value::Null),
@@ -206,7 +248,9 @@ async fn refusal(response: http::Response<Incoming>, mut busy: Busy) -> EngineEr
     };
     busy.give_back();
     let error = body.get("error").unwrap_or(&body);
-    let text = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
+    // Errors go into other people's logs: an engine's words that quote what was asked do not go with them.
+    let quotes = |text: &&str| !quoting::quotes(text, asked);
+    let text = |key: &str| error.get(key).and_then(Value::as_str).filter(quotes).map(str::to_owned);
     let count = |key: &str| error.get(key).and_then(Value::as_u64);
     // llama.cpp says so with numbers.
     if let (Some("exceed_context_size_error"), Some(tokens), Some(limit)) =

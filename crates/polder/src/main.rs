@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod failure;
 mod frameworks;
+mod logs;
 mod render;
 mod story;
 
@@ -51,6 +52,7 @@ enum Command {
     Up(commands::up::Arguments),
     Ask(commands::ask::Arguments),
     Why(commands::why::Arguments),
+    Replay(commands::replay::Arguments),
     Decide(commands::decide::Arguments),
     Policy(commands::policy::Arguments),
     Receipt(commands::receipt::Arguments),
@@ -60,6 +62,7 @@ enum Command {
     Log(commands::log::Arguments),
     Kill(commands::kill::Arguments),
     Key(commands::key::Arguments),
+    Token(commands::token::Arguments),
     Budget(commands::budget::Arguments),
     Doctor(commands::doctor::Arguments),
     Facts(commands::facts::Arguments),
@@ -94,6 +97,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Up(arguments) => commands::up::run(arguments, output).await,
             Command::Ask(arguments) => commands::ask::run(arguments, output).await,
             Command::Why(arguments) => commands::why::run(arguments, output).await,
+            Command::Replay(arguments) => commands::replay::run(arguments, output).await,
             Command::Decide(arguments) => commands::decide::run(arguments, output).await,
             Command::Policy(arguments) => commands::policy::run(&arguments, output).await,
             Command::Receipt(arguments) => commands::receipt::run(arguments, output).await,
@@ -103,6 +107,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Log(arguments) => commands::log::run(arguments, output).await,
             Command::Kill(arguments) => commands::kill::run(&arguments, output),
             Command::Key(arguments) => commands::key::run(arguments, output).await,
+            Command::Token(arguments) => commands::token::run(arguments, output).await,
             Command::Budget(arguments) => commands::budget::run(arguments, output).await,
             Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
             Command::Facts(arguments) => commands::facts::run(arguments, output).await,

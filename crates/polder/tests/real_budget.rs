@@ -235,11 +235,43 @@ fn a_crash_overruns_nothing_and_is_reconciled() {
 }
 
 #[test]
+fn whoever_leaves_before_the_first_token_pays_what_the_factory_says() {
+    let mut world = World::start();
+    let (id, endpoint) = world.key(&["--euro", "0.01", "--window", "total"]);
+    let account = format!("key/{id}");
+    for body in [chat("wait 20000", 1_000), streamed("wait 20000", Some(400)), streamed("wait 20000", None)] {
+        let asked = world.engine.counted.asked();
+        let waiting = Open::start(&endpoint, &body);
+        until("the question", || (world.engine.counted.asked() > asked).then_some(()));
+        let held = world.stands(&account);
+        assert!(held["left_microeur"].as_u64().unwrap() <= 10_000, "{held}");
+        drop(waiting);
+    }
+    until("the engine to be let go", || (world.engine.counted.left.load(Ordering::SeqCst) == 3).then_some(()));
+    // Nothing was generated: the factory says so, and all that was reserved is there again.
+    let usage = until("the factory's word", || {
+        let usage = world.told(&["budget", "usage"]);
+        (usage["tenant"]["today"]["requests"] == 3).then_some(usage)
+    });
+    assert_eq!(usage["tenant"]["today"]["microeur"], 0, "{usage}");
+    assert!(usage["tenant"]["today"]["prompt_tokens"].as_u64().unwrap() > 0, "what was read counts: {usage}");
+    let whole = json!({"model": MODEL, "messages": [{"role": "user", "content": "say"}], "max_tokens": 10_000});
+    let reply = until("the whole budget", || Some(endpoint.post(CHAT, &whole)).filter(|reply| reply.status == 200));
+    assert_eq!(reply.json()["usage"]["completion_tokens"], 10_000);
+    assert_eq!(world.stands(&account)["spent_microeur"], 10_000);
+    world.end();
+}
+
+#[test]
 fn rates_are_kept_and_said_in_openais_words() {
     let mut world = World::start();
     let (_, endpoint) = world.key(&["--requests-per-minute", "3"]);
-    for _ in 0..3 {
-        assert_eq!(endpoint.post(CHAT, &chat("say", 1)).status, 200);
+    for left in ["2", "1", "0"] {
+        let reply = endpoint.post(CHAT, &chat("say", 1));
+        assert_eq!((reply.status, reply.header("x-ratelimit-remaining-requests")), (200, Some(left)));
+        assert_eq!(reply.header("x-ratelimit-limit-requests"), Some("3"));
+        assert!(reply.header("x-ratelimit-reset-requests").is_some_and(|reset| reset.ends_with("ms")));
+        assert_eq!(reply.header("x-ratelimit-limit-tokens"), None, "what is not limited is not said");
     }
     let reply = endpoint.post(CHAT, &chat("say", 1));
     assert_eq!((reply.status, reply.error().0.as_str()), (429, "rate_limit_exceeded"), "{}", reply.text());
@@ -253,9 +285,13 @@ fn rates_are_kept_and_said_in_openais_words() {
 
     let (_, endpoint) = world.key(&["--tokens-per-minute", "100"]);
     let embed = json!({"model": MODEL, "input": "x".repeat(60)});
-    assert_eq!(endpoint.post("/v1/embeddings", &embed).status, 200);
+    let left = |reply: &Reply| -> u64 {
+        assert_eq!((reply.status, reply.header("x-ratelimit-limit-tokens")), (200, Some("100")), "{}", reply.text());
+        reply.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap()
+    };
+    assert_eq!(left(&endpoint.post("/v1/embeddings", &embed)), 96, "four tokens were read");
     assert_eq!(endpoint.post(CHAT, &chat("say", 200)).status, 429);
-    assert_eq!(endpoint.post(CHAT, &chat("say", 20)).status, 200);
+    assert!(left(&endpoint.post(CHAT, &streamed("say", Some(20)))) < 80);
 
     // What no budget pays for is counted with its price all the same.
     let free = world.with(&world.configured);

@@ -96,6 +96,12 @@ fn responses_are_written_kept_continued_and_deleted() {
     let next = ask(json!({"previous_response_id": id})).json();
     let (before, after) = (&first["usage"]["input_tokens"], &next["usage"]["input_tokens"]);
     assert!(after.as_u64() > before.as_u64().map(|tokens| tokens + 10), "{before} {after}");
+    // What it was made from is listed whole: the first question, its answer, and the own one.
+    let path = format!("{RESPONSES}/{}/input_items", next["id"].as_str().unwrap());
+    let items = endpoint.get(&format!("{path}?order=asc")).json();
+    let roles: Vec<&str> = items["data"].as_array().unwrap().iter().filter_map(|item| item["role"].as_str()).collect();
+    assert_eq!(roles, ["user", "assistant", "user"], "{items}");
+    assert_eq!(items["data"][1]["id"], first["output"][0]["id"]);
     let third = ask(json!({"previous_response_id": next["id"]})).json();
     assert!(third["usage"]["input_tokens"].as_u64() > after.as_u64(), "{third}");
 

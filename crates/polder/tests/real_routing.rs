@@ -350,7 +350,7 @@ fn a_conversation_stays_where_it_began_and_the_statement_says_why() {
         later["messages"].as_array_mut().unwrap().extend(more);
         assert_eq!(said(&world.bank.post(CHAT, &later)), place, "{text}");
         let decision = world.decision(&first);
-        for verdict in decision["statement"]["verdicts"].as_array().unwrap() {
+        for verdict in decision["verdicts"].as_array().unwrap() {
             let admitted = verdict["causes"].as_array().unwrap().is_empty();
             let away = verdict["inputs"]["affinity_ppm"].as_u64().unwrap_or(0);
             assert_eq!(away, if admitted && verdict["factory"] != place.as_str() { 500_000 } else { 0 }, "{verdict}");

@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 18] = [
-    "demo", "up", "ask", "why", "decide", "policy", "framework", "receipt", "verify", "factories", "status", "log",
-    "kill", "key", "budget", "doctor", "facts", "completions",
+const COMMANDS: [&str; 20] = [
+    "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
+    "log", "kill", "key", "token", "budget", "doctor", "facts", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.

@@ -28,7 +28,16 @@ Example:
 struct Bench {
     name: &'static str,
     summary: &'static str,
-    measure: fn(&[&str]) -> Result<Vec<Row>, Failure>,
+    measure: fn(&Asked<'_>) -> Result<Vec<Row>, Failure>,
+}
+
+/// What was asked for.
+pub(crate) struct Asked<'a> {
+    /// The parts that are named.
+    pub parts: &'a [&'a str],
+    /// Whether rows are printed for programs; for those who print by themselves.
+    #[cfg_attr(feature = "load", allow(dead_code))] // Whoever measures here leaves the printing to the task.
+    pub json: bool,
 }
 
 const BENCHES: &[Bench] = &[
@@ -60,7 +69,7 @@ pub fn task(args: &[String]) -> Result<(), Failure> {
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == *name) else {
         return Err(Failure::usage(format!("bench knows no `{name}`"), "run `cargo xtask bench` for the list"));
     };
-    let rows = (bench.measure)(parts)?;
+    let rows = (bench.measure)(&Asked { parts, json })?;
     if rows.is_empty() {
         return Ok(());
     }

@@ -3,12 +3,13 @@
 //! What it does is chosen by the model's name: [`PLAIN`] answers in full or, asked for a stream, in one burst; [`PACED`] sends a
 //! chunk every [`PACE_MS`]; [`HANG`] says nothing until its client leaves. It counts who left early. Generating text is absent.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::failure::Failure;
 
@@ -20,6 +21,10 @@ pub const PACED: &str = "mock-paced";
 pub const SLOW: &str = "mock-slow";
 /// Never answers.
 pub const HANG: &str = "mock-hang";
+/// Streams without end, as fast as it is read.
+pub const ENDLESS: &str = "mock-endless";
+/// Tokens that it says it generated for a whole answer.
+pub const TOKENS: u64 = 84;
 /// Milliseconds between the chunks of a paced stream.
 pub const PACE_MS: u64 = 10;
 /// Chunks of a stream that carry text.
@@ -37,9 +42,9 @@ struct Counts {
 }
 
 /// Serves until the process ends.
-pub async fn serve(port: u16) -> Result<(), Failure> {
+pub async fn serve(port: u16, narrow: bool) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new(format!("the mock cannot listen: {e}"), "choose another port");
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(failed)?;
+    let listener = listen(port, narrow).map_err(failed)?;
     let counts = Arc::new(Counts::default());
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -49,6 +54,17 @@ pub async fn serve(port: u16) -> Result<(), Failure> {
             drop(connection(stream, &counts).await);
         });
     }
+}
+
+/// A narrow mock keeps little that is not read: where memory is counted, what waits in its own buffers is not the node's.
+fn listen(port: u16, narrow: bool) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    if narrow {
+        socket.set_send_buffer_size(16 << 10)?;
+    }
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    socket.listen(4096)
 }
 
 async fn connection(mut stream: TcpStream, counts: &Counts) -> std::io::Result<()> {
@@ -85,7 +101,7 @@ async fn answer(stream: &mut TcpStream, request: &[u8], counts: &Counts) -> std:
     }
     if request.starts_with(b"GET ") {
         let model = |name: &&str| format!(r#"{{"id":"{name}","object":"model","created":0,"owned_by":"mock"}}"#);
-        let names = [PLAIN, PACED, SLOW, HANG, "polder-toy"];
+        let names = [PLAIN, PACED, SLOW, HANG, ENDLESS, "polder-toy"];
         let data = names.iter().map(model).collect::<Vec<_>>().join(",");
         return whole(stream, &format!(r#"{{"object":"list","data":[{data}]}}"#)).await;
     }
@@ -103,6 +119,9 @@ async fn generate(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()>
     let asked = |text: &str| find(request, text.as_bytes()).is_some();
     if asked(HANG) {
         return gone(stream, Duration::from_secs(600)).await;
+    }
+    if asked(ENDLESS) {
+        return endless(stream).await;
     }
     let streamed = asked("\"stream\":true") || asked("\"stream\": true");
     if asked(SLOW) {
@@ -123,7 +142,7 @@ fn completion() -> String {
     let text =
         "Sovereignty is a property of a placement, not of a product; it is decided for every request. ".repeat(4);
     format!(
-        r#"{{"id":"chatcmpl-mock","object":"chat.completion","created":1,"model":"mock","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":60,"completion_tokens":84,"total_tokens":144}}}}"#
+        r#"{{"id":"chatcmpl-mock","object":"chat.completion","created":1,"model":"mock","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":60,"completion_tokens":{TOKENS},"total_tokens":144}}}}"#
     )
 }
 
@@ -131,6 +150,17 @@ async fn whole(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
     let length = body.len();
     let text = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
     stream.write_all(text.as_bytes()).await
+}
+
+/// Tokens of 1 KiB until nobody reads them.
+async fn endless(stream: &mut TcpStream) -> std::io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    let text = "x".repeat(1 << 10);
+    let piece = chunk(&format!(r#"{{"index":0,"delta":{{"content":"{text}"}},"logprobs":null,"finish_reason":null}}"#));
+    loop {
+        stream.write_all(piece.as_bytes()).await?;
+    }
 }
 
 fn chunk(choice: &str) -> String {
@@ -173,6 +203,20 @@ async fn gone(stream: &mut TcpStream, wait: Duration) -> std::io::Result<()> {
         // Nobody pipelines here: what comes early is taken for a client that has gone mad.
         Ok(other) => other.and(Err(std::io::ErrorKind::InvalidData.into())),
     }
+}
+
+/// One of the counts of a mock that runs somewhere.
+pub fn stats(port: u16, name: &str) -> Result<u64, Failure> {
+    use std::io::{Read as _, Write as _};
+    let failed = |e: std::io::Error| Failure::new(format!("the mock does not answer: {e}"), "run it again");
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
+    stream.write_all(b"GET /stats HTTP/1.1\r\n\r\n").map_err(failed)?;
+    let mut text = vec![0; 4096];
+    let read = stream.read(&mut text).map_err(failed)?;
+    let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let read: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    read[name].as_u64().ok_or_else(|| Failure::new("the mock's counts are not understood", "run it again"))
 }
 
 /// Where a text begins.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Runtime;
 
+use super::abuse;
 use super::client::{Ask, Heard, percentile, request, run};
 use super::mock;
 use super::targets::{Running, federation, free_port, local, nginx_config, nginx_pair, wait_for};
@@ -16,8 +17,9 @@ use crate::process;
 const ROUNDS: usize = 5;
 
 /// The programs of one run, and how to ask them.
-struct Stage {
-    folder: PathBuf,
+pub struct Stage {
+    /// The part's own folder.
+    pub folder: PathBuf,
     mock_port: u16,
     nginx_port: u16,
     polder_port: u16,
@@ -39,6 +41,8 @@ const PARTS: &[(&str, Part)] = &[
     ("burst", burst),
     ("open", open_streams),
     ("leavers", leavers),
+    ("budget", abuse::budget),
+    ("abuse", abuse::abuse),
     ("growth", growth),
 ];
 
@@ -61,7 +65,7 @@ pub fn all(runtime: &Runtime, only: &[&str]) -> Result<Vec<Row>, Failure> {
 }
 
 /// The binary that is measured: the one that ships.
-fn binary() -> Result<PathBuf, Failure> {
+pub fn binary() -> Result<PathBuf, Failure> {
     if let Some(given) = std::env::var_os("POLDER_BENCH_BINARY") {
         return Ok(given.into());
     }
@@ -75,7 +79,7 @@ impl Stage {
     fn set(folder: &Path) -> Result<Self, Failure> {
         std::fs::create_dir_all(folder).map_err(|e| Failure::new(e.to_string(), "make the folder writable"))?;
         let (mock_port, nginx_port, polder_port) = (free_port()?, free_port()?, free_port()?);
-        let mock = Running::mock(mock_port)?;
+        let mock = Running::mock(mock_port, false)?;
         let nginx = Running::nginx(folder, "nginx", &nginx_config(nginx_port, mock_port))?;
         wait_for(nginx_port)?;
         let (polder, key) = Running::polder(&binary()?, &folder.join("node"), polder_port, mock_port)?;
@@ -131,7 +135,8 @@ fn turns(runtime: &Runtime, sets: [(&[Running], &Ask); 2], units: usize) -> Resu
     Ok((median(one), median(other)))
 }
 
-fn at_most(of: &'static str, than: f64) -> Option<Bound> {
+/// An upper bound.
+pub fn at_most(of: &'static str, than: f64) -> Option<Bound> {
     Some(Bound { op: "le", of, than })
 }
 
@@ -240,27 +245,14 @@ fn leavers(runtime: &Runtime, stage: &Stage) -> Result<Vec<Row>, Failure> {
         kinds.iter().flat_map(|(model, stream)| vec![request(&stage.key, model, *stream); 100]).collect();
     let held = runtime.block_on(hold(stage, &requests))?;
     std::thread::sleep(Duration::from_secs(3));
-    let open = stats(stage, "open")?;
-    let begun = stats(stage, "cancelled")?;
+    let open = mock::stats(stage.mock_port, "open")?;
+    let begun = mock::stats(stage.mock_port, "cancelled")?;
     drop(held);
     std::thread::sleep(Duration::from_secs(1));
-    let left = stats(stage, "cancelled")?.saturating_sub(begun);
+    let left = mock::stats(stage.mock_port, "cancelled")?.saturating_sub(begun);
     let row = Row::new("upstream cancelled within 1 s of 300 leavers", left as f64 * 100.0 / open.max(1) as f64, "%");
     let all = Some(Bound { op: "ge", of: "value", than: 100.0 });
     Ok(vec![Row { must: all, goal: all, ..row }, Row::new("requests open before they left", open as f64, "requests")])
-}
-
-fn stats(stage: &Stage, name: &str) -> Result<u64, Failure> {
-    use std::io::{Read as _, Write as _};
-    let failed = |e: std::io::Error| Failure::new(format!("the mock does not answer: {e}"), "run it again");
-    let mut stream = std::net::TcpStream::connect(local(stage.mock_port)).map_err(failed)?;
-    stream.write_all(b"GET /stats HTTP/1.1\r\n\r\n").map_err(failed)?;
-    let mut text = vec![0; 4096];
-    let read = stream.read(&mut text).map_err(failed)?;
-    let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();
-    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    let read: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    read[name].as_u64().ok_or_else(|| Failure::new("the mock's counts are not understood", "run it again"))
 }
 
 /// Memory after the caches are full, and after a million requests more.

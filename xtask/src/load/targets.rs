@@ -3,7 +3,7 @@
 //! CPU time and memory are read from `/proc`, for a process and its children. Everything listens on loopback and ends with the
 //! value that holds it.
 
-use std::io::BufReader;
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,6 +36,11 @@ impl Drop for Running {
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(format!("{what}: {error}"), "read the output above")
+}
+
+/// This program, once more.
+fn this() -> Result<Command, Failure> {
+    Ok(Command::new(std::env::current_exe().map_err(|e| failed("this program is not found", &e))?))
 }
 
 /// A port that is free now.
@@ -71,11 +76,25 @@ impl Running {
     }
 
     /// The mock engine, in a process of its own.
-    pub fn mock(port: u16) -> Result<Self, Failure> {
-        let own = std::env::current_exe().map_err(|e| failed("this program is not found", &e))?;
-        let running = Self::start(Command::new(own).args(["bench", "gateway", "mock"]).arg(port.to_string()))?;
+    pub fn mock(port: u16, narrow: bool) -> Result<Self, Failure> {
+        let port_text = port.to_string();
+        let narrow = if narrow { &["narrow"][..] } else { &[] };
+        let running = Self::start(this()?.args(["bench", "gateway", "mock", &port_text]).args(narrow))?;
         wait_for(port)?;
         Ok(running)
+    }
+
+    /// One process's half of a crowd that comes to a node, once all of it is there.
+    pub fn crowd(port: u16, process: u8, key: &str) -> Result<Self, Failure> {
+        let (port, process) = (port.to_string(), process.to_string());
+        let mut command = this()?;
+        command.args(["bench", "gateway", "crowd", &port, &process, key]).stdout(Stdio::piped());
+        let mut running = Self::start(&mut command)?;
+        let output = running.child.stdout.take().ok_or_else(|| failed("no output", &"no pipe"))?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(|e| failed("the crowd said nothing", &e))?;
+        eprint!("{line}");
+        if line.starts_with("complete") { Ok(running) } else { Err(failed("the crowd did not get in", &line.trim())) }
     }
 
     /// nginx with a configuration.

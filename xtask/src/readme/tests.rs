@@ -154,18 +154,37 @@ fn the_policy_page_prints_what_it_says() {
 /// Applications that move by a variable. It needs the clients.
 #[test]
 fn the_migration_page_prints_what_it_says() {
+    if has_clients("the_migration_page_prints_what_it_says") {
+        prints_what_it_says("docs/migrate.md");
+    }
+}
+
+/// A batch from a file to its answers. It needs the clients.
+#[test]
+fn the_batches_page_prints_what_it_says() {
+    if has_clients("the_batches_page_prints_what_it_says") {
+        prints_what_it_says("docs/batches.md");
+    }
+}
+
+/// Whether the clients' environment is there; where it is not, the test is skipped and counted.
+fn has_clients(test: &str) -> bool {
     let missing = ["POLDER_TEST_PYTHON", "POLDER_TEST_NODE_DIR"].iter().any(|name| std::env::var_os(name).is_none());
     if missing {
         let told = std::env::var("POLDER_TEST_SKIP_REASON");
-        let reason = told.unwrap_or_else(|_| "run it with `cargo xtask test`".to_owned());
-        return skip("the_migration_page_prints_what_it_says", &reason);
+        skip(test, &told.unwrap_or_else(|_| "run it with `cargo xtask test`".to_owned()));
     }
-    prints_what_it_says("docs/migrate.md");
+    !missing
 }
 
 #[test]
 fn the_keys_page_prints_what_it_says() {
     prints_what_it_says("docs/keys.md");
+}
+
+#[test]
+fn the_page_about_who_may_call_what_prints_what_it_says() {
+    prints_what_it_says("docs/authorisation.md");
 }
 
 /// Notes that a test could not run, and why, where `cargo xtask test` counts it.

@@ -1,4 +1,4 @@
-//! The test environment: the clients in `.test-env/`, in the versions that `clients/` pins, and the solver cvc5.
+//! The test environment: the clients in `.test-env/`, in the versions that `clients/` pins, the solver cvc5, and promtool.
 //!
 //! Installed once and again only when a pin changes: a stamp beside each part holds the pins it was made
 //! from. Whatever cannot be installed is a reason in words, never an error: the machine may have no network.
@@ -18,8 +18,12 @@ const NODE_PINS: &[&str] = &["clients/node/package.json", "clients/node/package-
 /// Installs what is missing or out of date; returns what could not be installed, with the reason.
 pub fn install(root: &Path) -> Vec<String> {
     debian_packages();
-    let parts =
-        [("python", install_python as fn(&Path) -> Result<(), String>), ("node", install_node), ("cvc5", find_cvc5)];
+    let parts = [
+        ("python", install_python as fn(&Path) -> Result<(), String>),
+        ("node", install_node),
+        ("cvc5", find_cvc5),
+        ("promtool", install_promtool),
+    ];
     parts.iter().filter_map(|(name, part)| part(root).err().map(|reason| format!("{name}: {reason}"))).collect()
 }
 
@@ -33,6 +37,7 @@ pub fn variables(root: &Path) -> Vec<(String, PathBuf)> {
         found.push(("POLDER_TEST_NODE_DIR".to_owned(), node_folder(root)));
     }
     found.extend(cvc5().map(|program| ("POLDER_CVC5".to_owned(), program)));
+    found.extend(promtool(root).map(|program| ("POLDER_PROMTOOL".to_owned(), program)));
     found
 }
 
@@ -117,6 +122,31 @@ fn cvc5() -> Option<PathBuf> {
 
 fn find_cvc5(_: &Path) -> Result<(), String> {
     cvc5().map(drop).ok_or_else(|| "it is not on the PATH, and Debian's package could not be installed".to_owned())
+}
+
+/// What reads alert rules as Prometheus does: what is on the path, or else what was unpacked here.
+fn promtool(root: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("promtool"));
+    on_path.chain([root.join(FOLDER).join("promtool/usr/bin/promtool")]).find(|program| program.is_file())
+}
+
+/// Debian's package is unpacked and not installed: nothing of it is to run by itself.
+fn install_promtool(root: &Path) -> Result<(), String> {
+    if promtool(root).is_some() {
+        return Ok(());
+    }
+    let folder = root.join(FOLDER).join("promtool");
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    quiet(Command::new("apt-get").args(["download", "--quiet", "prometheus"]).current_dir(&folder))?;
+    let entries = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
+    let mut files = entries.flatten().map(|entry| entry.path());
+    let package = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
+    let package = package.ok_or("the package was not downloaded")?;
+    quiet(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&folder))?;
+    // Only the one program is needed of 100 MB.
+    drop((std::fs::remove_file(package), std::fs::remove_file(folder.join("usr/bin/prometheus"))));
+    promtool(root).map(drop).ok_or_else(|| "it is not in Debian's package".to_owned())
 }
 
 fn install_python(root: &Path) -> Result<(), String> {

@@ -16,11 +16,13 @@ mod headers;
 mod lengths;
 mod lifted;
 mod links;
+mod logged;
 mod manifests;
 mod marks;
 mod names;
 mod purity;
 mod ratchet;
+mod routes;
 mod rust;
 mod tree;
 
@@ -32,8 +34,9 @@ Usage: cargo xtask tidy
 
 Reads the tracked files and checks the house rules: which crate may know which,
 the core's purity, file headers, lengths (with xtask/tidy-ratchet.toml), banned
-names, lifted lints, open marks, machine paths, README console blocks, the names
-in ARCHITECTURE.md, and links in the docs. The same checks run as a test.
+names, lifted lints, log fields, open marks, machine paths, README console
+blocks, the names in ARCHITECTURE.md, links in the docs, and routes without a
+row that says who may call them. The same checks run as a test.
 
 Example:
   cargo xtask tidy
@@ -72,10 +75,12 @@ const CHECKS: &[Check] = &[
     ("lengths", lengths::check),
     ("names", names::check),
     ("lifted", lifted::check),
+    ("logged", logged::check),
     ("marks", marks::check),
     ("console", console::check),
     ("architecture", architecture::check),
     ("links", links::check),
+    ("routes", routes::check),
 ];
 
 /// All findings in a tree, sorted by place.

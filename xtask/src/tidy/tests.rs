@@ -226,3 +226,39 @@ fn links_must_lead_somewhere() {
     one(&of("[out](../../x)\n"), "docs/a.md:1", "no file");
     one(&of("[name]: gone.md\n"), "docs/a.md:1", "no file");
 }
+
+#[test]
+fn a_route_that_the_authorisation_table_does_not_name_is_found() {
+    let table = "[[routes]]\nmethod = \"GET\"\npath = \"/a\"\n";
+    let code = |routes: &str| with_header(&format!("fn router() -> Router {{\n    Router::new(){routes}\n}}\n"));
+    let said = |routes: &str| {
+        let code = code(routes);
+        said(routes::check, &[("clients/authorisation.toml", table), ("crates/polder-node/src/a.rs", &code)])
+    };
+    assert!(said(".route(\"/a\", axum::routing::get(list)).layer(x)").is_empty());
+    assert!(said(".route(\"/a\", { let node = node(); get(move || async {}) })").is_empty());
+    let second = said(".route(\"/a\", get(list).post(create).fallback(other))");
+    one(&second, "crates/polder-node/src/a.rs:3", "`POST /a` stands in no row");
+    one(&said(".merge(others)"), "clients/authorisation.toml:3", "no router has `GET /a`");
+    let hidden = said(".route(\"/a\", get(list)).nest(\"/b\", others)");
+    one(&hidden, "crates/polder-node/src/a.rs:3", "hidden");
+    let computed = said(".route(\"/a\", get(list)).route(PATH, get(list))");
+    one(&computed, "crates/polder-node/src/a.rs:3", "not written out");
+}
+
+#[test]
+fn log_fields_that_are_not_on_the_list_are_found() {
+    let list =
+        ("crates/polder-node/src/log_fields.rs", "//! x\npub const LOG_FIELDS: &[&str] = &[\"error\", \"lost\"];\n");
+    let of = |code: &str| said(logged::check, &[list, ("crates/a/src/lib.rs", &with_header(code))]);
+    let good = "fn f() { tracing::warn!(%error, lost = all.len(), \"gone, all of it\"); }";
+    assert_eq!(of(good), Vec::<String>::new());
+    let place = "crates/a/src/lib.rs:2";
+    one(&of("fn f() { tracing::warn!(prompt, \"gone\"); }"), place, "`prompt`");
+    one(&of("fn f() { select! { a => tracing::warn!(?prompt.text, \"gone\") } }"), place, "`prompt.text`");
+    one(&of("fn f() { tracing::warn!(answer = %error, \"gone\"); }"), place, "`answer`");
+    one(&of("fn f() { tracing::warn!(\"gone: {prompt}\"); }"), place, "hole");
+    one(&of("fn f() { tracing::warn!(%error); }"), place, "without a message");
+    one(&of("use tracing::warn;"), place, "`tracing::warn`");
+    one(&of("#[tracing::instrument] fn f() {}"), place, "`tracing::instrument`");
+}

@@ -8,6 +8,7 @@ use crate::labels::{Action, DataClass, Language};
 use crate::placement::{Inputs, NO_CAPACITY, UNREACHABLE, Weights};
 use crate::policy::Cause;
 use crate::request::Request;
+use crate::statement::v1::Policies as Digests;
 use crate::tests::*;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -118,63 +119,75 @@ fn on_record(cause: &Cause) -> bool {
     cause.layer != LayerKind::Availability
 }
 
-/// Every tampering that applies to a statement, by name.
-fn tampered(statement: &DecisionStatement) -> Vec<(&'static str, DecisionStatement)> {
+/// Every tampering that applies to a decision, by name. Whoever lies has the tables and their digests fit each other.
+fn tampered(decision: &DecisionRecord) -> Vec<(&'static str, DecisionRecord)> {
     let mut all = Vec::new();
-    for (n, verdict) in statement.verdicts.iter().enumerate() {
-        let mut changed = statement.clone();
-        changed.verdicts[n].score ^= 1 << 40;
-        all.push(("score", changed));
-        if verdict.causes.is_empty() {
-            let mut changed = statement.clone();
-            changed.verdicts[n].causes.push(Cause::built_in(LayerKind::Owner, "made-up", "test"));
-            all.push(("a no made up", changed));
-        }
-        if verdict.causes.iter().any(on_record) {
-            let mut changed = statement.clone();
-            changed.verdicts[n].causes.retain(|cause| !on_record(cause));
-            all.push(("a no turned to yes", changed));
-        }
-        for place in (0..verdict.causes.len()).filter(|place| on_record(&verdict.causes[*place])) {
-            let mut changed = statement.clone();
-            changed.verdicts[n].causes.remove(place);
-            all.push(("a cause dropped", changed));
-        }
-        if verdict.causes.is_empty() && statement.weights.carbon > 0 && verdict.score < u64::MAX / 2 {
-            let mut changed = statement.clone();
-            changed.verdicts[n].inputs.carbon_mg_per_kwh += 1;
-            changed.verdicts[n].score += u64::from(statement.weights.carbon);
-            all.push(("another carbon", changed));
-        }
-        if statement.factory.as_ref() != Some(&verdict.factory) {
-            let mut changed = statement.clone();
-            changed.factory = Some(verdict.factory.clone());
-            changed.outcome = Outcome::Placed;
-            all.push(("another choice", changed));
-        }
-        let mut changed = statement.clone();
-        changed.verdicts.remove(n);
-        all.push(("a verdict left out", changed));
+    for (n, verdict) in decision.verdicts.iter().enumerate() {
+        all.extend(tampered_verdict(decision, n, verdict));
     }
+    let statement = &decision.statement;
+    let mut state = |name, statement| all.push((name, DecisionRecord { statement, ..decision.clone() }));
     for outcome in [Outcome::Placed, Outcome::Refused, Outcome::NoCapacity] {
         if outcome != statement.outcome {
-            all.push(("another outcome", DecisionStatement { outcome, ..statement.clone() }));
+            state("another outcome", DecisionStatement { outcome, ..statement.clone() });
         }
     }
     if statement.factory.is_some() {
-        all.push(("no choice", DecisionStatement { factory: None, ..statement.clone() }));
+        state("no choice", DecisionStatement { factory: None, ..statement.clone() });
     }
-    for (n, seals) in statement.seals.iter().enumerate() {
-        let mut changed = statement.clone();
+    let zero = crate::canonical::Digest::default();
+    let policies = statement.policies;
+    state("other facts", DecisionStatement { facts: zero, ..statement.clone() });
+    let mut named = |name, policies| state(name, DecisionStatement { policies, ..statement.clone() });
+    named("another schema", Digests { schema: zero, ..policies });
+    named("another policy", Digests { owner: zero, ..policies });
+    named("another trust", Digests { trust: zero, ..policies });
+    for (n, seals) in decision.seals.iter().enumerate() {
+        let mut changed = decision.clone();
         changed.seals[n].attested.insert("SOV-1".to_owned(), (seals.attested["SOV-1"] + 1) % 5);
         all.push(("other SEALs", changed));
     }
-    let zero = crate::canonical::Digest::default();
-    let policies = crate::statement::v1::Policies { schema: zero, ..statement.policies };
-    all.push(("another schema", DecisionStatement { policies, ..statement.clone() }));
-    all.push(("other facts", DecisionStatement { facts: zero, ..statement.clone() }));
-    let policies = crate::statement::v1::Policies { owner: zero, ..statement.policies };
-    all.push(("another policy", DecisionStatement { policies, ..statement.clone() }));
+    for (_, changed) in &mut all {
+        changed.statement.tables = changed.tables().digests().unwrap().digest().unwrap();
+    }
+    let mut other = decision.clone();
+    other.statement.tables = zero;
+    all.push(("other tables", other));
+    all
+}
+
+fn tampered_verdict(decision: &DecisionRecord, n: usize, verdict: &Verdict) -> Vec<(&'static str, DecisionRecord)> {
+    let mut all = Vec::new();
+    let mut with = |name, change: &dyn Fn(&mut DecisionRecord)| {
+        let mut changed = decision.clone();
+        change(&mut changed);
+        all.push((name, changed));
+    };
+    with("score", &|changed| changed.verdicts[n].score ^= 1 << 40);
+    if verdict.causes.is_empty() {
+        let cause = || Cause::built_in(LayerKind::Owner, "made-up", "test");
+        with("a no made up", &|changed| changed.verdicts[n].causes.push(cause()));
+    }
+    if verdict.causes.iter().any(on_record) {
+        with("a no turned to yes", &|changed| changed.verdicts[n].causes.retain(|cause| !on_record(cause)));
+    }
+    for place in (0..verdict.causes.len()).filter(|place| on_record(&verdict.causes[*place])) {
+        with("a cause dropped", &|changed| drop(changed.verdicts[n].causes.remove(place)));
+    }
+    let carbon = decision.statement.weights.carbon;
+    if verdict.causes.is_empty() && carbon > 0 && verdict.score < u64::MAX / 2 {
+        with("another carbon", &|changed| {
+            changed.verdicts[n].inputs.carbon_mg_per_kwh += 1;
+            changed.verdicts[n].score += u64::from(carbon);
+        });
+    }
+    if decision.statement.factory.as_ref() != Some(&verdict.factory) {
+        with("another choice", &|changed| {
+            changed.statement.factory = Some(verdict.factory.clone());
+            changed.statement.outcome = Outcome::Placed;
+        });
+    }
+    with("a verdict left out", &|changed| drop(changed.verdicts.remove(n)));
     all
 }
 
@@ -207,7 +220,7 @@ fn random_worlds_place_refuse_and_are_full() {
     for _ in 0..300 {
         let world = any_world().new_tree(&mut runner).unwrap().current();
         let request = any_request().new_tree(&mut runner).unwrap().current();
-        outcomes.insert(format!("{:?}", world.statement(&request).outcome));
+        outcomes.insert(format!("{:?}", world.statement(&request).statement.outcome));
     }
     assert_eq!(outcomes.iter().map(String::as_str).collect::<Vec<_>>(), ["NoCapacity", "Placed", "Refused"]);
 }

@@ -4,6 +4,8 @@
 //! `serde_json`, which leaves no white space and escapes strings exactly as RFC 8785 §3.2.2.2 does. Reading foreign JSON is
 //! absent.
 
+use std::borrow::Cow;
+
 use super::CanonicalError;
 
 /// A text that is being put in order.
@@ -29,10 +31,10 @@ impl Field<'_> {
     }
 
     /// What fields are ordered by: an escape stands for another character than its first.
-    fn key(&self) -> Vec<u8> {
+    fn key(&self) -> Cow<'_, [u8]> {
         match self.is_plain() {
-            true => self.inner().to_vec(),
-            false => serde_json::from_slice::<String>(self.name).unwrap_or_default().into_bytes(),
+            true => Cow::Borrowed(self.inner()),
+            false => Cow::Owned(serde_json::from_slice::<String>(self.name).unwrap_or_default().into_bytes()),
         }
     }
 }
@@ -63,9 +65,15 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> &'a [u8] {
         let begin = self.at;
         self.at += 1;
-        while let Some(byte) = self.peek() {
-            self.at += if byte == b'\\' { 2 } else { 1 };
-            if byte == b'"' {
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let Some(place) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else {
+                self.at = self.text.len();
+                break;
+            };
+            let escape = rest.get(place) == Some(&b'\\');
+            self.at += place + if escape { 2 } else { 1 };
+            if !escape {
                 break;
             }
         }
@@ -153,9 +161,9 @@ fn close(out: &mut Vec<u8>, begin: usize, fields: &[Field<'_>]) -> Result<(), Ca
 
 fn put_in_order(out: &mut Vec<u8>, begin: usize, fields: &[Field<'_>]) -> Result<(), CanonicalError> {
     let ends = fields.iter().skip(1).map(|field| field.begin).chain([out.len()]);
-    let mut pieces: Vec<(Vec<u8>, std::ops::Range<usize>)> =
+    let mut pieces: Vec<(Cow<'_, [u8]>, std::ops::Range<usize>)> =
         fields.iter().zip(ends).map(|(field, end)| (field.key(), field.begin..end)).collect();
-    pieces.sort_by(|one, other| one.0.cmp(&other.0));
+    pieces.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     if let Some([(name, _), _]) = pieces.windows(2).find(|pair| matches!(pair, [one, next] if one.0 == next.0)) {
         let name = String::from_utf8_lossy(name);
         return Err(CanonicalError::Json(format!("the field `{name}` stands there twice")));

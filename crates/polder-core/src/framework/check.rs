@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::canonical;
+use crate::canonical::Digest;
 
 use super::{Answer, Criterion, Framework, Objective, Rule, SEAL_MAX, raw};
 
@@ -68,12 +68,9 @@ pub(super) fn framework(raw: raw::Framework, base: Option<&Framework>) -> Result
         return wrong("weight_percent", format!("the weights add up to {sum}, not to 100"));
     }
     let raw::Framework { id, title, source, licence, changes, .. } = raw;
-    let mut framework =
-        Framework { id, title, source, licence, changes, objectives, digest: canonical::Digest::default() };
+    let framework = Framework { id, title, source, licence, changes, objectives, digest: Digest::default() };
     // Its numbers are integers and its keys text, so it always has a canonical form.
-    framework.digest =
-        canonical::digest("polder/framework/v1", &framework).or_else(|error| wrong("framework", error.to_string()))?;
-    Ok(framework)
+    framework.sealed().or_else(|error| wrong("framework", error.to_string()))
 }
 
 fn id(place: &str, id: &str, rule: &str, fits: impl Fn(char) -> bool) -> Result<(), FrameworkError> {

@@ -23,6 +23,8 @@ pub struct Basis {
     pub owner: Arc<Layer>,
     /// The labels layer.
     pub labels: Arc<Layer>,
+    /// The digest of [`crate::facts::Trust`]: whose facts are believed.
+    pub trust: Digest,
     /// The factories, in name order.
     pub grounds: Vec<Ground>,
 }

@@ -13,8 +13,11 @@ use cedar_policy::{
 use serde_json::Value;
 
 use super::column::{Case, Column, Question};
-use super::{Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, RESERVED, hazards, limits};
-use crate::canonical::{Digest, hash};
+use super::{
+    Cause, Clause, FactRead, LayerKind, NOT_PERMITTED, POLICY_ERROR, PolicySchema, RESERVED, hazards, limits,
+    policy_digest,
+};
+use crate::canonical::Digest;
 use crate::facts::Evidence;
 use crate::labels::{Action, Closed as _};
 
@@ -115,7 +118,7 @@ impl Layer {
             return Err(error);
         }
         let permitted = Action::all().into_iter().filter(|action| permits(&set, *action)).collect();
-        let digest = hash("polder/policy/v1", &[text.as_bytes()]);
+        let digest = policy_digest(text);
         Ok(Self { kind, file: file.to_owned(), digest, set, rules, numbers, permitted })
     }
 

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::canonical::{Digest, hash};
+
 mod attributes;
 mod axioms;
 mod changes;
@@ -50,6 +52,11 @@ forbid (principal, action, resource)
 when { context has countries }
 unless { resource has site && context.countries.contains(resource.site.country) };
 "#;
+
+/// The digest by which statements name a policy's text.
+pub fn policy_digest(text: &str) -> Digest {
+    hash("polder/policy/v1", &[text.as_bytes()])
+}
 
 /// The rule of a layer with a policy that cannot be evaluated. Its clause says which.
 pub const POLICY_ERROR: &str = "policy-error";

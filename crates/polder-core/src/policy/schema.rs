@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
 
+use super::{LABELS_POLICY, policy_digest};
 use crate::canonical::{Digest, hash};
 use crate::facts::{
     CARBON_G_PER_KWH_MAX, Certification, Evidence, Licence, MEMORY_GIB_MAX, PUE_PERCENT, Precision, SHARE_PPM_MAX,
@@ -123,7 +124,10 @@ impl PolicySchema {
         let actions: Vec<String> = Action::all().iter().map(|action| format!("\"{}\"", action.as_str())).collect();
         text += &format!("\naction {} {CONTEXT}", actions.join(", "));
         let (schema, _) = Schema::from_cedarschema_str(&text).map_err(|e| e.to_string())?;
-        let contents: Vec<[u8; 32]> = frameworks.iter().map(|framework| framework.digest().0).collect();
+        // The labels layer is Polder's own text, and part of how policies are read.
+        let labels = policy_digest(LABELS_POLICY);
+        let contents = frameworks.iter().map(Framework::digest).chain([labels]);
+        let contents: Vec<[u8; 32]> = contents.map(|digest| digest.0).collect();
         let parts: Vec<&[u8]> =
             std::iter::once(text.as_bytes()).chain(contents.iter().map(<[u8; 32]>::as_slice)).collect();
         let digest = hash("polder/schema/v1", &parts);
@@ -140,7 +144,7 @@ impl PolicySchema {
         &self.text
     }
 
-    /// The digest of the text and of the contents of the frameworks.
+    /// The digest of the text, of the contents of the frameworks and of the labels layer.
     pub fn digest(&self) -> Digest {
         self.digest
     }

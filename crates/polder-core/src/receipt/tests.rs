@@ -8,16 +8,16 @@ use crate::labels::{DataClass, Purpose};
 use crate::statement::v1::{ActivationStatement, ExecutionOutcome, How};
 use crate::tests::{BANK, Log, Site, World, key, node, public, request};
 
-fn decision(class: DataClass) -> DecisionStatement {
+fn decision(class: DataClass) -> DecisionRecord {
     let world = World::new(BANK, vec![Site::new("paris", "FR", "US", 1)]);
     world.statement(&request(class, &[Purpose::Finance]))
 }
 
 /// A decision that places, with its ticket, and the execution of it.
-fn pair() -> (DecisionStatement, ExecutionStatement) {
-    let mut decision = decision(DataClass::Public);
+fn pair() -> (DecisionRecord, ExecutionStatement) {
+    let record = decision(DataClass::Public);
     let ticket = hash("test", &[b"ticket"]);
-    decision.ticket = Some(ticket);
+    let decision = DecisionStatement { ticket: Some(ticket), ..record.statement.clone() };
     let execution = ExecutionStatement {
         factory: node("paris"),
         home: node("home"),
@@ -25,7 +25,7 @@ fn pair() -> (DecisionStatement, ExecutionStatement) {
         decision: decision.id.clone(),
         ticket,
         body: decision.body,
-        terms: decision.verdicts[0].terms,
+        terms: record.verdicts[0].terms,
         model: decision.request.model.clone(),
         model_digest: Some(hash("test", &[b"model"])),
         backend: "cpu".to_owned(),
@@ -35,7 +35,13 @@ fn pair() -> (DecisionStatement, ExecutionStatement) {
         ended_ms: 1_600,
         outcome: ExecutionOutcome::Completed,
     };
-    (decision, execution)
+    (DecisionRecord { statement: decision, ..record }, execution)
+}
+
+/// A receipt of a decision with its tables.
+fn receipt_of(decision: DecisionRecord, execution: Option<Half>) -> Receipt {
+    let tables = decision.tables();
+    Receipt::new(home().state(Statement::Decision(Box::new(decision.statement))), tables, execution)
 }
 
 fn home() -> Log {
@@ -51,13 +57,12 @@ fn placed() -> Receipt {
     paired(decision, execution)
 }
 
-fn paired(decision: DecisionStatement, execution: ExecutionStatement) -> Receipt {
-    let decision = home().state(Statement::Decision(Box::new(decision)));
-    Receipt::new(decision, Some(paris().state(Statement::Execution(execution))))
+fn paired(decision: DecisionRecord, execution: ExecutionStatement) -> Receipt {
+    receipt_of(decision, Some(paris().state(Statement::Execution(execution))))
 }
 
 fn refused() -> Receipt {
-    Receipt::new(home().state(Statement::Decision(Box::new(decision(DataClass::Customer)))), None)
+    receipt_of(decision(DataClass::Customer), None)
 }
 
 fn check(receipt: &Receipt) -> Result<Vec<Check>, Failure> {
@@ -76,7 +81,7 @@ fn fails(receipt: &Receipt, expected: Check) -> String {
 
 #[test]
 fn receipts_of_placements_and_of_refusals_hold() {
-    let passed = [Check::Format, Check::Keys, Check::Checkpoint, Check::Inclusion, Check::Pairing];
+    let passed = [Check::Format, Check::Keys, Check::Checkpoint, Check::Inclusion, Check::Tables, Check::Pairing];
     assert_eq!(check(&placed()).unwrap(), passed);
     assert_eq!(check(&refused()).unwrap(), passed);
     let bytes = placed().to_bytes().unwrap();
@@ -177,7 +182,7 @@ fn a_pair_speaks_of_one_ticket() {
     ];
     for (change, expected) in changes {
         let (mut decision, mut execution) = pair();
-        change(&mut decision, &mut execution);
+        change(&mut decision.statement, &mut execution);
         let message = fails(&paired(decision, execution), Check::Pairing);
         assert!(message.contains(expected), "{message}");
     }
@@ -186,30 +191,36 @@ fn a_pair_speaks_of_one_ticket() {
 #[test]
 fn what_ran_must_have_been_admitted() {
     let (mut decision, execution) = pair();
-    decision.verdicts = self::decision(DataClass::Customer).verdicts;
+    let refused = self::decision(DataClass::Customer);
+    (decision.verdicts, decision.seals) = (refused.verdicts, refused.seals);
+    decision.statement.tables = refused.statement.tables;
     assert!(fails(&paired(decision, execution), Check::Pairing).contains("not admitted"));
+    let mut swapped = placed();
+    swapped.tables = self::refused().tables;
+    fails(&swapped, Check::Tables);
 }
 
 #[test]
 fn a_placement_has_an_execution_and_a_refusal_has_none() {
     let (decision, execution) = pair();
-    let alone = Receipt::new(home().state(Statement::Decision(Box::new(decision.clone()))), None);
+    let alone = receipt_of(decision.clone(), None);
     assert!(fails(&alone, Check::Pairing).contains("execution is missing"));
-    let denied = DecisionStatement { outcome: Outcome::Refused, ..decision };
-    let denied = Receipt::new(home().state(Statement::Decision(Box::new(denied))), None);
+    let statement = DecisionStatement { outcome: Outcome::Refused, ..decision.statement };
+    let denied = receipt_of(DecisionRecord { statement, ..decision }, None);
     assert!(fails(&denied, Check::Pairing).contains("yet a factory is admitted"));
     let mut ran = refused();
     ran.execution = Some(paris().state(Statement::Execution(execution.clone())));
     fails(&ran, Check::Pairing);
-    let swapped = Receipt::new(paris().state(Statement::Execution(execution)), None);
+    let swapped = Receipt::new(paris().state(Statement::Execution(execution)), Tables::default(), None);
     assert!(fails(&swapped, Check::Pairing).contains("not a decision"));
 }
 
 #[test]
 fn one_nodes_keys_do_not_sign_for_another() {
     let (decision, execution) = pair();
-    let decision = paris().state(Statement::Decision(Box::new(decision)));
-    let receipt = Receipt::new(decision, Some(paris().state(Statement::Execution(execution))));
+    let tables = decision.tables();
+    let decision = paris().state(Statement::Decision(Box::new(decision.statement)));
+    let receipt = Receipt::new(decision, tables, Some(paris().state(Statement::Execution(execution))));
     assert!(fails(&receipt, Check::Pairing).contains("not its home's own"));
     let mut receipt = placed();
     receipt.decision.checkpoint = Checkpoint::new("polder/home", 7, Digest([0; 32])).sign(&key(99));
@@ -236,6 +247,6 @@ fn an_activation_proves_itself_and_is_no_receipt() {
     assert!(!text.contains("previous"), "{text}");
     assert_eq!(serde_json::from_str::<Statement>(&text).unwrap(), statement);
     assert!(serde_json::from_str::<Statement>(&text.replace("\"narrower\"", "\"broader\"")).is_err());
-    let receipt = Receipt::new(home().state(statement), None);
+    let receipt = Receipt::new(home().state(statement), Tables::default(), None);
     assert!(fails(&receipt, Check::Pairing).contains("not a decision"));
 }

@@ -5,7 +5,9 @@ use super::v1::{DecisionForm, DecisionStatement, Statement};
 use crate::canonical::Digest;
 use crate::ids::{DecisionId, ModelId};
 use crate::labels::{DataClass, Purpose};
-use crate::tests::{Site, World, request};
+use crate::placement::{Change, Relaxation};
+use crate::policy::LayerKind;
+use crate::tests::{Site, World, node, request};
 
 fn world() -> World {
     let sites = vec![Site::new("berlin", "DE", "US", 1), Site::new("paris", "FR", "FR", 2)];
@@ -24,7 +26,7 @@ fn filled(statement: &DecisionStatement) -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn a_form_filled_in_is_the_statement() {
     for class in [DataClass::Public, DataClass::Internal, DataClass::Customer] {
-        let statement = world().statement(&request(class, &[Purpose::Industry, Purpose::Finance]));
+        let statement = world().statement(&request(class, &[Purpose::Industry, Purpose::Finance])).statement;
         let (bytes, whole) = filled(&statement);
         assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole).unwrap());
     }
@@ -32,13 +34,10 @@ fn a_form_filled_in_is_the_statement() {
 
 #[test]
 fn texts_that_look_like_a_field_change_nothing() {
-    let mut statement = world().statement(&request(DataClass::Public, &[Purpose::Industry]));
+    let mut statement = world().statement(&request(DataClass::Public, &[Purpose::Industry])).statement;
     let marked = format!(r#"","id":"{}","ticket":"{}""#, DecisionId::at(0, [0xd0; 10]), Digest([0x71; 32]));
-    for verdict in &mut statement.verdicts {
-        for cause in &mut verdict.causes {
-            cause.reason.clone_from(&marked);
-        }
-    }
+    let change = Change::Rule { layer: LayerKind::Owner, rule: marked };
+    statement.nearest.push(Relaxation { factory: node("paris"), changes: vec![change], distance: 1 });
     statement.request.model = ModelId::parse("at_ms").ok();
     let (bytes, whole) = filled(&statement);
     assert_eq!(bytes, whole);

@@ -61,7 +61,10 @@ pub async fn decide(
     let object = object.map_err(|error| bad(error.message()))?;
     let question: Question = serde_json::from_value(Value::Object(object)).map_err(|e| bad(e.to_string()))?;
     let Question { action, project, model, class, purposes, countries, language } = question;
-    let labels = home.labels_of(&project).ok_or_else(|| bad(format!("`{project}` is not a project of this tenant")))?;
+    let labels = home
+        .labels_of(&project)
+        .filter(|_| caller.sees(&project))
+        .ok_or_else(|| bad(format!("`{project}` is not a project of this tenant")))?;
     let asked = Asked { class, purposes, countries, language };
     let labels = labels.narrow(&asked).map_err(|e| bad(e.to_string()))?;
     let request = Request { action, tenant: home.tenant.clone(), project, model, labels };

@@ -13,14 +13,17 @@ use axum::{Extension, Json, Router};
 use http::request::Parts;
 use http::{StatusCode, header};
 use polder_core::facts::Profile;
-use polder_core::statement::v1::Statement;
+use polder_core::ids::ProjectId;
+use polder_core::replay::SourcesFile;
+use polder_core::statement::v1::{DecisionStatement, Statement};
 use serde_json::{Value, json};
-use sha2::Digest as _;
 
 use crate::clock::now_ms;
-use crate::config::{OperatorRole, Token};
+use crate::config::OperatorRole;
 use crate::gateway::bearer;
+use crate::home::named;
 use crate::ledger;
+use crate::metrics::gauges;
 use crate::node::Node;
 use crate::refusal;
 
@@ -30,6 +33,7 @@ mod keys;
 mod log;
 mod policies;
 mod receipts;
+mod tokens;
 
 pub use facts::row as fact_row;
 
@@ -80,37 +84,45 @@ impl From<PathRejection> for Problem {
 }
 
 /// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Caller {
     /// Everything: it reached the node's own socket.
     Socket,
     /// What its token's role allows.
     Role(OperatorRole),
-    /// Reading its own tenant's decisions and receipts.
-    Application,
+    /// Reading its own project's decisions and receipts.
+    Application(ProjectId),
 }
 
 impl Caller {
     /// May it read decisions and receipts?
-    fn reads(self) -> Result<(), Problem> {
+    fn reads(&self) -> Result<(), Problem> {
         match self {
-            Self::Socket | Self::Application | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            Self::Socket | Self::Application(_) | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
             Self::Role(OperatorRole::Operator | OperatorRole::Reviewer) => {
                 Err(Problem::new(StatusCode::FORBIDDEN, "decisions and receipts are for the owner and auditors"))
             }
         }
     }
 
+    /// Does it see what is of a project? To whoever does not, it is as if it were not there.
+    fn sees(&self, project: &ProjectId) -> bool {
+        match self {
+            Self::Application(own) => own == project,
+            Self::Socket | Self::Role(_) => true,
+        }
+    }
+
     /// May it see how the node is?
-    fn sees_node(self) -> Result<(), Problem> {
+    fn sees_node(&self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(_) => Ok(()),
-            Self::Application => Err(Problem::new(StatusCode::FORBIDDEN, "this is for the node's operators")),
+            Self::Application(_) => Err(Problem::new(StatusCode::FORBIDDEN, "this is for the node's operators")),
         }
     }
 
     /// May it read policies and their history?
-    fn reads_policies(self) -> Result<(), Problem> {
+    fn reads_policies(&self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "policies are for the owner and auditors")),
@@ -118,7 +130,7 @@ impl Caller {
     }
 
     /// May it say which policy is in force?
-    fn owns(self) -> Result<(), Problem> {
+    fn owns(&self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "the policy is the owner's")),
@@ -126,7 +138,7 @@ impl Caller {
     }
 
     /// May it see keys, budgets and usage?
-    fn sees_money(self) -> Result<(), Problem> {
+    fn sees_money(&self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "keys, budgets and usage are for the owner and auditors")),
@@ -134,15 +146,31 @@ impl Caller {
     }
 
     /// May it make keys and set budgets?
-    fn keeps_money(self) -> Result<(), Problem> {
+    fn keeps_money(&self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "keys and budgets are the owner's")),
         }
     }
 
+    /// May it see which tokens there are?
+    fn sees_tokens(&self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "tokens are for the owner and auditors")),
+        }
+    }
+
+    /// May it make and revoke tokens?
+    fn keeps_tokens(&self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "tokens are the owner's")),
+        }
+    }
+
     /// May it have the files of policies and terms read again?
-    fn reloads(self) -> Result<(), Problem> {
+    fn reloads(&self) -> Result<(), Problem> {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Operator) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "policies and terms are for the owner and the operator")),
@@ -160,18 +188,16 @@ impl FromRequestParts<Arc<Node>> for Caller {
         let token = bearer(&parts.headers).ok_or_else(|| {
             Problem::new(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer TOKEN`, or use the node's own socket")
         })?;
-        let digest: [u8; 32] = sha2::Sha256::digest(token.as_bytes()).into();
-        let role = |held: &Token| (held.sha256.0 == digest).then_some(Self::Role(held.role));
-        if let Some(caller) = node.config.tokens.iter().find_map(role) {
-            return Ok(caller);
-        }
-        // Keys are tried here too: failures count as they do for applications.
-        let denied = match &node.ledger {
-            Some(ledger) => match ledger.identify(token, ledger::client(), now_ms()) {
-                Ok(_) => return Ok(Self::Application),
+        let (from, now) = (ledger::client(), now_ms());
+        // Keys are tried here too: what fails counts as it does for applications.
+        let denied = match (node.tokens.role(token, from, now), &node.ledger) {
+            (Some(Ok(role)), _) => return Ok(Self::Role(role)),
+            (Some(Err(denied)), _) => denied,
+            (None, Some(ledger)) => match ledger.identify(token, from, now) {
+                Ok(key) => return Ok(Self::Application(key.project.clone())),
                 Err(denied) => denied,
             },
-            None => ledger::Denied::Unknown,
+            (None, None) => node.tokens.failed(from, now),
         };
         Err(match denied {
             ledger::Denied::Unknown => Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here"),
@@ -186,11 +212,13 @@ impl FromRequestParts<Arc<Node>> for Caller {
 /// The routes of `/api/v1`.
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/factories", get(factories))
         .route("/api/v1/factories/{factory}/facts", get(facts::standing))
         .route("/api/v1/factories/{factory}/passport", get(facts::passport))
         .route("/api/v1/decisions/{id}", get(decision))
+        .route("/api/v1/decisions/{id}/sources", get(sources))
         .route("/api/v1/receipts/{id}", get(receipts::receipt))
         .route("/api/v1/sealed/{part}/{id}", get(receipts::sealed))
         .route("/api/v1/decide", post(decide::decide))
@@ -207,6 +235,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/alarms", get(log::alarms))
         .route("/api/v1/log/check", post(log::check))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
@@ -228,7 +258,15 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> Problem {
 
 async fn status(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {
     caller.sees_node()?;
+    node.log.settled().await;
     Ok(Json(node.status()))
+}
+
+/// `GET /metrics`: how the node is, for Prometheus. What is left of budgets is there for those who may see it elsewhere.
+async fn metrics(State(node): State<Arc<Node>>, caller: Caller) -> Result<Response, Problem> {
+    caller.sees_node()?;
+    let page = gauges::page(&node, caller.sees_money().is_ok()).await.map_err(Problem::internal)?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response())
 }
 
 /// What a home knows of the factories, or a factory of itself.
@@ -271,26 +309,54 @@ async fn factories(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json
     Ok(Json(json!({"factories": rows})))
 }
 
+/// The statement of a decision that a caller may see.
+async fn statement(
+    node: &Node,
+    caller: &Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Box<DecisionStatement>, Problem> {
+    let Path(id) = id?;
+    let id = receipts::decision_id(node, caller, &id).await?;
+    let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
+    let leaf = leaf.ok_or_else(|| receipts::unknown_here(node, &id))?;
+    match serde_json::from_slice(&leaf.statement).map_err(Problem::internal)? {
+        Statement::Decision(statement) if caller.sees(&statement.request.project) => Ok(statement),
+        _ => Err(receipts::unknown(&id)),
+    }
+}
+
 async fn decision(
     State(node): State<Arc<Node>>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     caller.reads()?;
-    let Path(id) = id?;
-    let id = receipts::decision_id(&node, &id).await?;
-    let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
-    let leaf = leaf.ok_or_else(|| receipts::unknown_here(&node, &id))?;
-    let statement: Statement = serde_json::from_slice(&leaf.statement).map_err(Problem::internal)?;
-    let Statement::Decision(statement) = statement else { return Err(receipts::unknown(&id)) };
+    let statement = statement(&node, &caller, id).await?;
+    let record = named::joined(&node.store, *statement).await.map_err(Problem::internal)?;
+    let statement = record.statement;
     Ok(Json(json!({
         "decision": statement.id,
         "outcome": statement.outcome,
         "factory": statement.factory,
-        "refusals": refusal::refusals(&statement.verdicts),
+        "refusals": refusal::refusals(&record.verdicts),
         "nearest": refusal::nearest(&statement.nearest),
+        "verdicts": record.verdicts,
+        "seals": record.seals,
         "statement": statement,
     })))
+}
+
+/// `GET /api/v1/decisions/{id}/sources`: everything that the decision names by digest, for whoever derives it again.
+async fn sources(
+    State(node): State<Arc<Node>>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<SourcesFile>, Problem> {
+    caller.reads_policies()?;
+    let statement = statement(&node, &caller, id).await?;
+    let tables = named::tables(&node.store, &statement).await.map_err(Problem::internal)?;
+    let sources = named::sources(&node.store, &statement, &tables).await.map_err(Problem::internal)?;
+    Ok(Json(sources.into()))
 }
 
 async fn reload(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json<Value>, Problem> {

@@ -14,11 +14,14 @@ use polder_core::statement::v1::Statement;
 use serde_json::json;
 
 use super::{Caller, Problem};
+use crate::home::named;
 use crate::node::Node;
 
 /// How long a receipt waits for a leaf that is on its way.
 const WAIT: Duration = Duration::from_millis(1_500);
 const STEP: Duration = Duration::from_millis(10);
+/// Among how many of the latest decisions an application's own last one is looked for.
+const LATEST_MAX: u32 = 200;
 
 /// No such decision or answer.
 pub fn unknown(id: &str) -> Problem {
@@ -38,15 +41,30 @@ pub fn unknown_here(node: &Node, id: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail).with("lost", lost)
 }
 
-/// The decision that an id means: its own, an answer's, or `last`.
-pub async fn decision_id(node: &Node, id: &str) -> Result<String, Problem> {
+/// The decision that an id means: its own, an answer's, or `last`, which is the caller's own last.
+pub async fn decision_id(node: &Node, caller: &Caller, id: &str) -> Result<String, Problem> {
+    // Who asks for an answer that it has just had is early.
+    node.log.settled().await;
     if id == "last" {
-        let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
-        return latest.into_iter().next().ok_or_else(|| unknown(id));
+        return last(node, caller).await?.ok_or_else(|| unknown(id));
     }
     // An answer's id is made of its decision's: `chatcmpl-…`, `resp_…` and `decision-…` have the same digits.
     let (_, digits) = id.rsplit_once(['-', '_']).ok_or_else(|| unknown(id))?;
     DecisionId::parse(&format!("decision-{digits}")).map(String::from).map_err(|_| unknown(id))
+}
+
+/// The last decision that a caller sees; an application's own is looked for among the latest.
+async fn last(node: &Node, caller: &Caller) -> Result<Option<String>, Problem> {
+    if !matches!(caller, Caller::Application(_)) {
+        let latest = node.store.latest_decisions(1).await.map_err(Problem::internal)?;
+        return Ok(latest.into_iter().next());
+    }
+    let latest = node.store.latest_decision_statements(LATEST_MAX).await.map_err(Problem::internal)?;
+    let own = |bytes: &Vec<u8>| match serde_json::from_slice(bytes) {
+        Ok(Statement::Decision(statement)) if caller.sees(&statement.request.project) => Some(statement.id.to_string()),
+        _ => None,
+    };
+    Ok(latest.iter().find_map(own))
 }
 
 /// `GET /api/v1/receipts/{id}`: the receipt file of a decision or an answer. While the answer is still being written: 409.
@@ -57,15 +75,16 @@ pub async fn receipt(
 ) -> Result<Response, Problem> {
     caller.reads()?;
     let Path(id) = id?;
-    let id = decision_id(&node, &id).await?;
+    let id = decision_id(&node, &caller, &id).await?;
     let deadline = tokio::time::Instant::now() + WAIT;
     loop {
-        if let Some(receipt) = assemble(&node, &id).await? {
+        // What the caller must not see is waited for in vain, as what is not there.
+        if let Some(receipt) = assemble(&node, &caller, &id).await? {
             let bytes = receipt.to_bytes().map_err(Problem::internal)?;
             return Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response());
         }
         if tokio::time::Instant::now() >= deadline {
-            let known = node.store.leaf("decision", &id).await.map_err(Problem::internal)?.is_some();
+            let known = seen(&node, &caller, &id).await?.is_some();
             let detail = "the execution's half is not there: the answer is still being written, or its factory is gone; try again";
             return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { unknown_here(&node, &id) });
         }
@@ -73,17 +92,30 @@ pub async fn receipt(
     }
 }
 
+/// The decision's half, where the caller sees it.
+async fn seen(node: &Node, caller: &Caller, id: &str) -> Result<Option<Half>, Problem> {
+    let half = node.log.half("decision", id).await.map_err(Problem::internal)?;
+    let own = |half: &Half| match &half.statement {
+        Statement::Decision(statement) => caller.sees(&statement.request.project),
+        _ => false,
+    };
+    Ok(half.filter(own))
+}
+
 /// The receipt, where both halves are there.
-async fn assemble(node: &Node, id: &str) -> Result<Option<Receipt>, Problem> {
-    let Some(decision) = node.log.half("decision", id).await.map_err(Problem::internal)? else { return Ok(None) };
+async fn assemble(node: &Node, caller: &Caller, id: &str) -> Result<Option<Receipt>, Problem> {
+    let Some(decision) = seen(node, caller, id).await? else { return Ok(None) };
     let Statement::Decision(statement) = &decision.statement else { return Ok(None) };
-    let Some(factory) = statement.factory.clone() else { return Ok(Some(Receipt::new(decision, None))) };
-    Ok(execution(node, id, &factory).await?.map(|half| Receipt::new(decision, Some(half))))
+    let tables = named::tables(&node.store, statement).await.map_err(Problem::internal)?;
+    let Some(factory) = statement.factory.clone() else { return Ok(Some(Receipt::new(decision, tables, None))) };
+    Ok(execution(node, id, &factory).await?.map(|half| Receipt::new(decision, tables, Some(half))))
 }
 
 async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Half>, Problem> {
-    if let Some(bytes) = node.store.execution_half(id).await.map_err(Problem::internal)? {
-        return serde_json::from_slice(&bytes).map(Some).map_err(Problem::internal);
+    let kept = node.store.execution_half(id).await.map_err(Problem::internal)?;
+    // It is kept as it came; one that cannot be read is asked for again.
+    if let Some(half) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(Some(half));
     }
     let Some(home) = node.home.as_ref() else { return Ok(None) };
     let Some(peer) = home.peer(factory) else { return Ok(None) };
@@ -104,7 +136,11 @@ pub async fn sealed(
     let found = match part.as_str() {
         "decision" | "execution" => {
             caller.reads()?;
-            let id = decision_id(&node, &id).await?;
+            // A home shows an application its own project's; at a factory alone there is none.
+            let id = match &node.home {
+                Some(_) => super::statement(&node, &caller, Ok(Path(id))).await?.id.to_string(),
+                None => decision_id(&node, &caller, &id).await?,
+            };
             if part == "decision" { own(&node, "decision", &id).await? } else { sealed_execution(&node, &id).await? }
         }
         "activation" => {

@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use super::limits::Serve;
 pub use super::log::Log;
 pub use super::routing::{Routing, Upstream};
+pub use super::telemetry::Telemetry;
 use super::{
-    Admission, ApiKey, Assurance, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json, read_text,
+    Admission, ApiKey, Assurance, Batches, ConfigError, EngineConfig, FactoryConfig, HomeConfig, Token, read_json,
+    read_text,
 };
 use crate::content::ContentLimits;
 use crate::frameworks;
@@ -52,6 +54,9 @@ pub struct Config {
     /// Digests of the operators' tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,
+    /// Where spans and metrics are sent; nowhere where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<Telemetry>,
     /// What makes this node a home.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Home>,
@@ -97,10 +102,31 @@ pub struct Home {
     /// What is bounded before a request is looked at.
     #[serde(default, skip_serializing_if = "is_default")]
     pub admission: Admission,
+    /// How batches run, and how large files may be.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub batches: Batches,
 }
 
-fn is_default(admission: &Admission) -> bool {
-    *admission == Admission::default()
+fn is_default<T: Default + PartialEq>(table: &T) -> bool {
+    *table == T::default()
+}
+
+impl Batches {
+    fn check(self, content: &dyn Fn(String) -> ConfigError) -> Result<Self, ConfigError> {
+        let ranges = [
+            ("lines_at_once", u64::try_from(self.lines_at_once).unwrap_or(u64::MAX), 1..=4_096),
+            ("lines_max", self.lines_max.into(), 1..=1_000_000),
+            ("file_bytes_max", u64::try_from(self.file_bytes_max).unwrap_or(u64::MAX), 1..=1 << 36),
+            ("window_s", self.window_s, 1..=30 * 86_400),
+        ];
+        match ranges.iter().find(|(_, value, range)| !range.contains(value)) {
+            Some((name, _, range)) => {
+                let (least, most) = (range.start(), range.end());
+                Err(content(format!("`{name}` of `[home.batches]` must be {least} to {most}")))
+            }
+            None => Ok(self),
+        }
+    }
 }
 
 /// The `[home.content]` table.
@@ -218,6 +244,7 @@ impl Home {
                 .map(|file| framework(&folder.join(file), content))
                 .collect::<Result<_, _>>()?,
             admission: self.admission,
+            batches: self.batches.check(content)?,
             content: self.content.unwrap_or_default().check(content)?,
         })
     }

@@ -280,3 +280,19 @@ async fn nothing_of_it_lies_in_clear_under_the_state_folder() {
     assert!(!holds(&bench.0, CANARY));
     drop(half);
 }
+
+#[tokio::test]
+async fn a_thing_may_ask_for_less_time_when_it_is_whole() {
+    let bench = Bench::new("less-time");
+    let content = bench.open().await;
+    for (id, keep_ms, expires_ms) in [("short", 5_000, NOW + 5_000), ("long", u64::MAX, NOW + 30 * DAY_MS)] {
+        let mut writer = content.writer(new(id), NOW).await.unwrap();
+        writer.write(CANARY).await.unwrap();
+        writer.keep_for(keep_ms);
+        assert_eq!(writer.finish().await.unwrap().expires_ms, expires_ms, "{id}");
+    }
+    assert_eq!(bench.blobs().len(), 2);
+    assert_eq!(content.get(&project("loans"), Kind::File, "short", NOW + 5_000).await.unwrap(), None);
+    assert_eq!(content.sweep(NOW + 5_000).await.unwrap(), 1);
+    assert_eq!((bench.blobs().len(), read(&content, "long").await.unwrap().as_deref()), (1, Some(CANARY)));
+}

@@ -73,6 +73,11 @@ impl ContentWriter {
         self.note = note;
     }
 
+    /// Keeps it no longer than this, counted from when it was begun, in milliseconds.
+    pub fn keep_for(&mut self, keep_ms: u64) {
+        self.row.expires_ms = self.row.expires_ms.min(self.row.created_ms.saturating_add(keep_ms));
+    }
+
     /// Ends it: from here on it is kept, on disk, and an older thing of its id is gone.
     pub async fn finish(self) -> Result<Kept, ContentError> {
         let Self { mut row, note, blob, mut taken } = self;

@@ -5,8 +5,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use polder_core::canonical::Digest;
 use polder_core::statement::v1::{ExecutionOutcome, ExecutionStatement, Statement};
 use polder_core::ticket::Ticket;
@@ -16,7 +17,7 @@ use super::{Admitted, Factory, Place};
 use crate::clock::now_ms;
 use crate::inference::{Embeddings, EngineError, Event, EventStream, Images, Ranking};
 use crate::log::{LogError, Pending};
-use crate::peers::wire::{Frame, Work};
+use crate::peers::wire::{Frame, SentHalf, Work};
 use crate::store::Used;
 
 /// What a factory answers with. Dropping it stops the work.
@@ -66,40 +67,24 @@ impl Run {
             outcome: ExecutionOutcome::Cancelled,
             recorded: false,
         });
-        // Boxed: it is moved with every frame.
-        Box::pin(futures_util::stream::unfold(run, |mut run| async move {
-            let frame = run.next().await?;
-            Some((frame, run))
-        }))
+        Box::pin(Running { run: Some(run), stage: None })
     }
 
-    async fn next(&mut self) -> Option<Frame> {
-        loop {
-            match std::mem::replace(&mut self.phase, Phase::Over) {
-                Phase::Begin(work) => {
-                    if let Some(frame) = self.start(work).await {
-                        return Some(frame);
-                    }
+    /// Goes through one stage that is not the engine's steps; the frame that came of it.
+    async fn stage(&mut self) -> Option<Frame> {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Begin(work) => self.start(work).await,
+            Phase::Record => match self.record().await {
+                Ok(frame) => frame,
+                Err(error) => {
+                    self.unrecorded(&error);
+                    None
                 }
-                Phase::Steps(mut events) => match events.next().await {
-                    Some(Ok(event)) => {
-                        self.phase = Phase::Steps(events);
-                        self.count(&event);
-                        return Some(Frame::Event(event));
-                    }
-                    Some(Err(error)) => return Some(self.failed(error)),
-                    None => self.ended(ExecutionOutcome::Completed),
-                },
-                Phase::Record => match self.record().await {
-                    Ok(frame) => {
-                        if frame.is_some() {
-                            return frame;
-                        }
-                    }
-                    Err(error) => self.unrecorded(&error),
-                },
-                Phase::Covered(pending, statement) => return self.receipt(pending, statement).await,
-                Phase::Over => return None,
+            },
+            Phase::Covered(pending, statement) => self.receipt(pending, statement).await,
+            same @ (Phase::Steps(_) | Phase::Over) => {
+                self.phase = same;
+                None
             }
         }
     }
@@ -192,7 +177,7 @@ impl Run {
 
     async fn receipt(&mut self, pending: Pending, statement: Statement) -> Option<Frame> {
         match self.factory.log.half_of(pending, statement).await {
-            Ok(half) => half.map(|half| Frame::Receipt(Box::new(half))),
+            Ok(half) => SentHalf::new(&half?).map(Frame::Receipt).ok(),
             Err(error) => {
                 self.unrecorded(&error);
                 None
@@ -231,6 +216,49 @@ impl Run {
             ended_ms: now_ms(),
             outcome: self.outcome,
         })
+    }
+}
+
+/// A stage under way, which gives the run back with the frame that came of it.
+type Stage = Pin<Box<dyn Future<Output = (Option<Frame>, Box<Run>)> + Send>>;
+
+/// The frames of a run. The engine's steps, of which there are many, pass without a future of their own.
+struct Running {
+    /// Nothing while a stage is under way.
+    run: Option<Box<Run>>,
+    stage: Option<Stage>,
+}
+
+impl Stream for Running {
+    type Item = Frame;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(stage) = &mut this.stage {
+                let (frame, run) = ready!(stage.as_mut().poll(cx));
+                (this.stage, this.run) = (None, Some(run));
+                if frame.is_some() {
+                    return Poll::Ready(frame);
+                }
+            }
+            let Some(run) = &mut this.run else { return Poll::Ready(None) };
+            match &mut run.phase {
+                Phase::Over => return Poll::Ready(None),
+                Phase::Steps(events) => match ready!(events.as_mut().poll_next(cx)) {
+                    Some(Ok(event)) => {
+                        run.count(&event);
+                        return Poll::Ready(Some(Frame::Event(event)));
+                    }
+                    Some(Err(error)) => return Poll::Ready(Some(run.failed(error))),
+                    None => run.ended(ExecutionOutcome::Completed),
+                },
+                Phase::Begin(_) | Phase::Record | Phase::Covered(..) => {
+                    let Some(mut run) = this.run.take() else { return Poll::Ready(None) };
+                    this.stage = Some(Box::pin(async move { (run.stage().await, run) }));
+                }
+            }
+        }
     }
 }
 

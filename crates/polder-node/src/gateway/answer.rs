@@ -5,18 +5,25 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use futures_util::{Stream, StreamExt as _};
+use http::HeaderMap;
 use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
+use polder_core::ledger::Bucket;
 use serde_json::{Map, Value};
 
 use super::calls::Calls;
-use super::{ApiError, Caller, Gateway};
+use super::limits::say_rates;
+use super::{ApiError, Caller, Gateway, proof_headers};
 use crate::home::{Home, Placed};
 use crate::inference::{ChatRequest, Delta, EngineError, Event, Usage};
 use crate::ledger::Meter;
+use crate::metrics::{Observation, Observed};
 use crate::peers::wire::{Frame, Work};
+use crate::peers::{FrameStream, PeerError};
+use crate::telemetry::{self, Trace};
 
 /// The steps of an answer, in the order that [`Event`] names. Dropping it stops the work.
 pub type Events = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
@@ -29,6 +36,8 @@ pub struct Answer {
     pub factory: NodeId,
     /// What comes of it.
     pub events: Events,
+    /// What the key's rates leave: requests, then tokens.
+    rates: [Option<Bucket>; 2],
 }
 
 /// Decides about a conversation and has it answered. Errors that come before the first token are the request's own.
@@ -44,22 +53,46 @@ pub async fn ask(
         return Err(unknown());
     }
     let meter = gateway.meter_chat(caller, &labels, &model, &mut request).await?;
-    let (placed, meter) = begin(gateway, caller, labels, Work::Chat(request), meter).await?;
-    let (decision, factory) = (placed.decision.clone(), placed.factory.clone());
-    Ok(Answer { decision, factory, events: Box::pin(meter.watch(events(placed, Arc::clone(&gateway.home)))) })
+    let (placed, meter, observed) = start(gateway, caller, labels, (Work::Chat(request), model), meter).await?;
+    let (decision, factory, rates) = (placed.decision.clone(), placed.factory.clone(), meter.rates());
+    let events = meter.watch(Steps::new(placed, Arc::clone(&gateway.home)));
+    Ok(Answer { decision, factory, rates, events: Box::pin(Observed::new(events, observed)) })
 }
 
-/// Decides about work and has it begun, with its meter running.
+/// Decides about work that is answered in one piece, and has it done, with its meter running.
 pub async fn begin(
     gateway: &Gateway,
     caller: &Caller,
     labels: Labels,
     work: Work,
-    mut meter: Meter,
+    meter: Meter,
 ) -> Result<(Placed, Meter), ApiError> {
+    let (_, model) = work.asks();
+    let model = ModelId::parse(model).map_err(|_| ApiError::unknown_model(model))?;
+    let (placed, meter, mut observed) = start(gateway, caller, labels, (work, model), meter).await?;
+    observed.whole(&placed.first);
+    Ok((placed, meter))
+}
+
+/// Decides about work for a model that is offered and has it begun, with its meter running and an eye on it.
+async fn start(
+    gateway: &Gateway,
+    caller: &Caller,
+    labels: Labels,
+    (work, model): (Work, ModelId),
+    mut meter: Meter,
+) -> Result<(Placed, Meter, Observation), ApiError> {
+    let trace = caller.origin.map(|origin| Box::new(Trace::begin(origin)));
+    let mut observed = Observation::begin(&work, model, trace);
     meter.sending();
-    let run = gateway.home.run(&caller.project, labels, work);
-    let placed = match meter.unless_revoked(run).await.map_err(|stopped| ApiError::of_engine(&stopped))? {
+    let sent = |decision: &DecisionId, factory: &NodeId| meter.sent_to(decision, factory);
+    let run = telemetry::within(observed.trace(), gateway.home.run(&caller.project, labels, work, &sent));
+    let run = meter.unless_revoked(run).await.map_err(|stopped| {
+        observed.failed(&stopped);
+        ApiError::of_engine(&stopped)
+    })?;
+    observed.decided(&run);
+    let placed = match run {
         Ok(placed) => placed,
         Err(error) => {
             meter.nothing();
@@ -67,7 +100,7 @@ pub async fn begin(
         }
     };
     meter.placed(&placed.decision, &placed.factory, gateway.price_of(&placed.factory));
-    Ok((placed, meter))
+    Ok((placed, meter, observed))
 }
 
 /// Refuses a model that no factory offers for conversations.
@@ -77,37 +110,63 @@ pub fn check_model(gateway: &Gateway, model: &str) -> Result<(), ApiError> {
 }
 
 /// The frames of an answer, the first among them, as events or the failure that ended them.
-fn events(placed: Placed, home: Arc<Home>) -> impl Stream<Item = Result<Event, EngineError>> + Send {
-    let Placed { decision, factory, first, rest } = placed;
-    let state = (Some(first), Some((rest, home, decision, factory)));
-    let mut calls = Calls::default();
-    futures_util::stream::unfold(state, |(mut first, mut source)| async move {
-        let frame = match first.take() {
-            Some(frame) => Some(Ok(frame)),
-            None => source.as_mut()?.0.next().await,
-        };
-        let broken = !matches!(&frame, Some(Ok(Frame::Event(_))));
-        if let Some((_, home, _, factory)) = source.as_ref().filter(|_| broken) {
-            home.ended(factory, false);
-        }
-        let failed = |reason: String| Some((Err(EngineError::Failed { reason }), (None, None)));
-        match frame {
-            Some(Ok(Frame::Event(event))) => {
-                // Nothing but the receipt comes after the usage: it is kept while the answer ends.
-                let last = matches!(event, Event::Usage(_));
-                if let Some((rest, home, decision, factory)) = source.take_if(|_| last) {
-                    home.ended(&factory, true);
-                    home.keep_rest(decision, rest);
-                }
-                Some((Ok(event), (None, source)))
+struct Steps {
+    first: Option<Frame>,
+    /// Nothing once the answer has ended.
+    source: Option<Source>,
+    calls: Calls,
+}
+
+/// Where an answer comes from.
+struct Source {
+    rest: FrameStream,
+    home: Arc<Home>,
+    decision: DecisionId,
+    factory: NodeId,
+}
+
+impl Steps {
+    fn new(placed: Placed, home: Arc<Home>) -> Self {
+        let Placed { decision, factory, first, rest } = placed;
+        Self { first: Some(first), source: Some(Source { rest, home, decision, factory }), calls: Calls::default() }
+    }
+
+    fn step(&mut self, frame: Option<Result<Frame, PeerError>>) -> Result<Event, EngineError> {
+        if let Some(Ok(Frame::Event(event))) = frame {
+            // Nothing but the receipt comes after the usage: it is kept while the answer ends.
+            if let Some(Source { rest, home, decision, factory }) =
+                self.source.take_if(|_| matches!(event, Event::Usage(_)))
+            {
+                home.ended(&factory, true);
+                home.keep_rest(decision, rest);
             }
-            Some(Ok(Frame::Failed(error))) => Some((Err(error), (None, None))),
-            Some(Ok(_)) => failed("the factory sent what does not belong into an answer".to_owned()),
-            Some(Err(error)) => failed(error.to_string()),
-            None => failed("the factory's answer broke off".to_owned()),
+            return Ok(self.calls.numbered(event));
         }
-    })
-    .map(move |event| event.map(|event| calls.numbered(event)))
+        if let Some(Source { home, factory, .. }) = self.source.take() {
+            home.ended(&factory, false);
+        }
+        let reason = match frame {
+            Some(Ok(Frame::Failed(error))) => return Err(error),
+            Some(Ok(_)) => "the factory sent what does not belong into an answer".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "the factory's answer broke off".to_owned(),
+        };
+        Err(EngineError::Failed { reason })
+    }
+}
+
+impl Stream for Steps {
+    type Item = Result<Event, EngineError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let frame = match (this.first.take(), &mut this.source) {
+            (Some(first), _) => Some(Ok(first)),
+            (None, Some(source)) => ready!(source.rest.as_mut().poll_next(cx)),
+            (None, None) => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(this.step(frame)))
+    }
 }
 
 /// An id for an answer, such as `chatcmpl-…`, made of its decision's own, so that one leads to the other.
@@ -120,6 +179,13 @@ impl Answer {
     /// The answer's id, with the prefix of the surface that writes it.
     pub fn id(&self, prefix: &str) -> String {
         answer_id(&self.decision, prefix)
+    }
+
+    /// The headers that lead to its proof, and those that say what the key's rates leave.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = proof_headers(&self.decision, Some(&self.factory));
+        say_rates(&mut headers, self.rates);
+        headers
     }
 
     /// Waits for the whole answer.

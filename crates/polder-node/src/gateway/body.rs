@@ -16,7 +16,8 @@ mod strict;
 #[cfg(test)]
 pub use strict::DEPTH_MAX;
 
-fn too_large(limit: usize) -> ApiError {
+/// What is refused by its length.
+pub fn too_large(limit: usize) -> ApiError {
     let message = format!("the body is larger than the {limit} bytes that are read here");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
@@ -45,7 +46,7 @@ pub async fn read_bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result
 }
 
 /// Bodies are read as they come: what is small on the wire must not grow large in here.
-fn not_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn not_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
     let plain = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
         return Ok(());
@@ -54,7 +55,8 @@ fn not_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
 }
 
-fn parse_object(bytes: &Bytes) -> Result<Map<String, Value>, ApiError> {
+/// Reads bytes as a JSON object.
+pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|e| malformed(format!("the body is not UTF-8: the byte at {} is wrong", e.valid_up_to())))?;
     strict::object(text).map_err(|fault| match fault.place {

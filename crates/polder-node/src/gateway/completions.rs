@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, ask, usage_json};
 use super::body::{Parameters, read_object};
 use super::chat::parameters::{CHOICES_MAX as N_MAX, include_usage, invalid, raw_request};
-use super::{ApiError, Gateway, answer_json, labels, proof_headers, sse};
+use super::{ApiError, Caller, Gateway, labels, sse};
 use crate::clock::now_ms;
 use crate::inference::{Event, PROMPT};
 
@@ -35,9 +35,19 @@ struct Shape {
 /// `POST /v1/completions`
 pub async fn complete(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    let parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    run(gateway, caller, &headers, parameters).await
+}
+
+/// The same for a request that was read before, such as a batch's line.
+pub async fn run(
+    gateway: Gateway,
+    caller: Caller,
+    headers: &HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, ApiError> {
     let mut metadata = parameters.object("metadata")?;
-    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
+    let labels = labels::labels(&caller.labels, headers, &mut metadata)?;
     let stream = parameters.flag("stream")?;
     let include_usage = include_usage(&mut parameters, stream)?;
     let rest = own(&mut parameters)?;
@@ -129,7 +139,7 @@ impl Shape {
 }
 
 async fn plain(answer: Answer, shape: Shape) -> Result<Response, ApiError> {
-    let (decision, factory) = (answer.decision.clone(), answer.factory.clone());
+    let headers = answer.headers();
     let collected = answer.collect().await.map_err(|error| in_own_words(ApiError::of_engine(&error)))?;
     let choice = |(index, choice): (u32, super::answer::Choice)| {
         let (text, reason) = (choice.text.unwrap_or_default(), choice.reason);
@@ -137,11 +147,11 @@ async fn plain(answer: Answer, shape: Shape) -> Result<Response, ApiError> {
     };
     let mut body = shape.body((0u32..).zip(collected.choices).map(choice).collect());
     body["usage"] = usage_json(&collected.usage);
-    Ok(answer_json(&decision, &factory, &body))
+    Ok((headers, axum::Json(body)).into_response())
 }
 
 fn streamed(answer: Answer, shape: Shape) -> Response {
-    let headers = sse::head(proof_headers(&answer.decision, Some(&answer.factory)));
+    let headers = sse::head(answer.headers());
     let chunks = answer.events.map(move |event| match event {
         Ok(event) => shape.event(event),
         Err(error) => vec![sse::data(&in_own_words(ApiError::of_engine(&error)).body())],

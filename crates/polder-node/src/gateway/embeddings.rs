@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::answer::begin;
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer_json, labels};
+use super::{ApiError, Caller, Gateway, answer_json, labels, limits};
 use crate::inference::{EmbedInput, EmbedRequest};
 use crate::peers::wire::{Frame, Work};
 
@@ -24,9 +24,19 @@ const INPUTS_MAX: usize = 2048;
 /// `POST /v1/embeddings`
 pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    let parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    run(gateway, caller, &headers, parameters).await
+}
+
+/// The same for a request that was read before, such as a batch's line.
+pub async fn run(
+    gateway: Gateway,
+    caller: Caller,
+    headers: &HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, ApiError> {
     let mut metadata = parameters.object("metadata")?;
-    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
+    let labels = labels::labels(&caller.labels, headers, &mut metadata)?;
     let model = parameters.text("model")?;
     let inputs = inputs(parameters.required("input")?)?;
     let dimensions = parameters.integer("dimensions", 1)?.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -55,7 +65,8 @@ pub async fn embed(State(gateway): State<Gateway>, headers: HeaderMap, body: Bod
     let tokens = embeddings.prompt_tokens;
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     let body = json!({"object": "list", "data": data, "model": model, "usage": usage});
-    Ok(answer_json(&placed.decision, &placed.factory, &body))
+    let answer = answer_json(&placed.decision, &placed.factory, &body);
+    Ok(limits::with_rates(answer, meter.rates()))
 }
 
 fn encoding_is_base64(parameters: &mut Parameters) -> Result<bool, ApiError> {

@@ -7,11 +7,12 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use polder_core::placement::Outcome;
-use polder_core::statement::v1::DecisionStatement;
+use polder_core::statement::v1::DecisionRecord;
 use serde_json::{Map, Value, json};
 
 use crate::home::HomeError;
 use crate::inference::{EngineError, StopCause};
+use crate::metrics;
 use crate::refusal;
 
 /// An error on its way to an application.
@@ -56,6 +57,11 @@ impl ApiError {
         error.header("x-should-retry", "false")
     }
 
+    /// Whether this node is to blame.
+    pub(super) fn is_server_error(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     /// With a header.
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
@@ -85,14 +91,15 @@ impl ApiError {
     }
 
     /// A refusal with every reason.
-    fn refusal(statement: &DecisionStatement) -> Self {
+    fn refusal(record: &DecisionRecord) -> Self {
+        let statement = &record.statement;
         let full = statement.outcome == Outcome::NoCapacity;
         let message = refusal::sentence(statement);
         let mut error = match full {
             true => Self::new(StatusCode::TOO_MANY_REQUESTS, "no_capacity", message),
             false => Self::new(StatusCode::FORBIDDEN, "policy_unsatisfiable", message),
         };
-        error.error.insert("refusals".to_owned(), refusal::refusals(&statement.verdicts));
+        error.error.insert("refusals".to_owned(), refusal::refusals(&record.verdicts));
         error.error.insert("nearest".to_owned(), refusal::nearest(&statement.nearest));
         error.error.insert("decision".to_owned(), statement.id.as_str().into());
         error.headers.extend(super::proof_headers(&statement.id, None));
@@ -135,6 +142,11 @@ impl ApiError {
         self
     }
 
+    /// Its status, for what runs without a client.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Its code, for what runs without a client.
     pub fn code(&self) -> &str {
         self.error.get("code").and_then(Value::as_str).unwrap_or_default()
@@ -147,6 +159,7 @@ impl ApiError {
 
     /// Its parts, for surfaces with another envelope: the status, OpenAI's fields, and the headers.
     pub fn into_parts(self) -> (StatusCode, Map<String, Value>, HeaderMap) {
+        metrics::told_error(self.code());
         (self.status, self.error, *self.headers)
     }
 
@@ -159,7 +172,7 @@ impl ApiError {
 impl From<HomeError> for ApiError {
     fn from(error: HomeError) -> Self {
         match error {
-            HomeError::Refused(statement) => Self::refusal(&statement),
+            HomeError::Refused(record) => Self::refusal(&record),
             HomeError::Request { decision, error } => {
                 let mut answer = Self::of_engine(&error);
                 answer.headers.extend(super::proof_headers(&decision, None));
@@ -172,6 +185,7 @@ impl From<HomeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        metrics::told_error(self.code());
         (self.status, HeaderMap::clone(&self.headers), Json(self.body())).into_response()
     }
 }

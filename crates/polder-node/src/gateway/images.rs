@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::answer::begin;
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer_json, labels};
+use super::{ApiError, Gateway, answer_json, labels, limits};
 use crate::clock::now_ms;
 use crate::inference::{Image, ImageRequest};
 use crate::peers::wire::{Frame, Work};
@@ -49,7 +49,8 @@ pub async fn generate(State(gateway): State<Gateway>, headers: HeaderMap, body: 
         let total = read.saturating_add(written);
         body["usage"] = json!({"input_tokens": read, "output_tokens": written, "total_tokens": total});
     }
-    Ok(answer_json(&placed.decision, &placed.factory, &body))
+    let answer = answer_json(&placed.decision, &placed.factory, &body);
+    Ok(limits::with_rates(answer, meter.rates()))
 }
 
 fn asked(mut parameters: Parameters) -> Result<ImageRequest, ApiError> {

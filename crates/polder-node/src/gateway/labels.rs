@@ -2,7 +2,7 @@
 //!
 //! They are taken out here: no label ever reaches an engine. A label or value outside the closed lists is an error, never ignored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderMap;
 use polder_core::labels::{Asked, Closed, Country, DataClass, LabelError, Labels, Language, Purpose};
@@ -37,6 +37,13 @@ fn asked_in_headers(headers: &HeaderMap) -> Result<Asked, ApiError> {
         take(&mut asked, label, value.to_str().map_err(|_| not_text())?, name.as_str())?;
     }
     Ok(asked)
+}
+
+/// The headers that say labels, for what is asked later in the name of a request. They must have been read before.
+pub fn named(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let label = |name: &str| name.starts_with("polder-") && !ANSWER_HEADERS.contains(&name);
+    let named = headers.iter().filter(|(name, _)| label(name.as_str()));
+    named.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
 }
 
 fn asked_in_metadata(metadata: &mut Map<String, Value>) -> Result<Asked, ApiError> {

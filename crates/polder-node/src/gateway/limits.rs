@@ -2,7 +2,8 @@
 //!
 //! Counting is absent; that is the ledger's.
 
-use http::StatusCode;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use polder_core::ids::{ModelId, NodeId};
 use polder_core::labels::{Action, Labels};
 use polder_core::ledger::{Bucket, Short};
@@ -39,7 +40,7 @@ impl Gateway {
         if paid_max.is_none() && price_max > 0 {
             request.stream = true;
         }
-        let asked = Asked { prompt: prompt_tokens(request), paid_max, pieces: request.stream, price_max };
+        let asked = Asked { prompt: prompt_tokens(request), paid_max, pieces: request.stream, price_max, reads: false };
         self.meter(caller, &asked).await
     }
 
@@ -69,7 +70,7 @@ impl Gateway {
         let whole = |length: usize| u64::try_from(length).unwrap_or(u64::MAX).saturating_add(TOKENS_AROUND);
         let paid_max = lengths.map(whole).fold(0, u64::saturating_add);
         let price_max = self.price_max(caller, labels, model, Action::Embed);
-        self.meter(caller, &Asked { prompt: 0, paid_max: Some(paid_max), pieces: false, price_max }).await
+        self.meter(caller, &Asked { prompt: 0, paid_max: Some(paid_max), pieces: false, price_max, reads: true }).await
     }
 
     /// Reserves for pictures. What one costs in tokens nobody knows before, so a budget lends for the most that is usual.
@@ -83,7 +84,7 @@ impl Gateway {
         let price_max = self.price_max(caller, labels, model, Action::GenerateImage);
         let prompt = u64::try_from(request.prompt.len()).unwrap_or(u64::MAX) / BYTES_PER_TOKEN;
         let paid_max = Some(u64::from(request.n).saturating_mul(PICTURE_TOKENS));
-        self.meter(caller, &Asked { prompt, paid_max, pieces: false, price_max }).await
+        self.meter(caller, &Asked { prompt, paid_max, pieces: false, price_max, reads: false }).await
     }
 
     async fn meter(&self, caller: &Caller, asked: &Asked) -> Result<Meter, ApiError> {
@@ -105,9 +106,7 @@ impl Gateway {
 
     /// A factory's price for a million tokens, in micro-euro.
     pub(super) fn price_of(&self, factory: &NodeId) -> u64 {
-        let snapshot = self.home.view.snapshot(now_ms());
-        let found = snapshot.each().find(|(ground, _)| ground.id == *factory);
-        found.map_or(0, |(_, factory)| factory.inputs.price_microeur_per_mtok)
+        self.home.view.price_of(factory, now_ms())
     }
 
     fn stopped(&self, caller: &Caller, stop: Stop) -> ApiError {
@@ -121,7 +120,11 @@ impl Gateway {
             }
             Stop::Limit(level, short) => {
                 let error = too_fast(level, short);
-                self.ledger.rates(&caller.key).iter().zip(["requests", "tokens"]).fold(error, with_rate)
+                let mut headers = HeaderMap::new();
+                say_rates(&mut headers, self.ledger.rates(&caller.key));
+                headers
+                    .iter()
+                    .fold(error, |error, (name, value)| error.header(name.as_str(), value.to_str().unwrap_or_default()))
             }
             Stop::Broken => {
                 tracing::error!("the ledger did not lend in time; a request was refused");
@@ -142,15 +145,27 @@ fn too_fast(level: Level, short: Short) -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message).retry_after(wait_ms)
 }
 
-/// OpenAI's headers for one rate.
-fn with_rate(error: ApiError, (bucket, name): (&Option<Bucket>, &str)) -> ApiError {
-    let Some(mut bucket) = *bucket else { return error };
-    let now = now_ms();
-    let reset = format!("{}ms", bucket.full_in_ms(now));
-    error
-        .header(&format!("x-ratelimit-limit-{name}"), &bucket.per_minute().to_string())
-        .header(&format!("x-ratelimit-remaining-{name}"), &bucket.left(now).to_string())
-        .header(&format!("x-ratelimit-reset-{name}"), &reset)
+/// OpenAI's headers for the rates that a key has, requests and tokens.
+pub(super) fn say_rates(headers: &mut HeaderMap, rates: [Option<Bucket>; 2]) {
+    const NAMES: [[&str; 3]; 2] = [
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ];
+    for (bucket, [limit, remaining, reset]) in rates.into_iter().zip(NAMES) {
+        let Some(mut bucket) = bucket else { continue };
+        let now = now_ms();
+        headers.insert(limit, bucket.per_minute().into());
+        headers.insert(remaining, bucket.left(now).into());
+        if let Ok(wait) = HeaderValue::from_str(&format!("{}ms", bucket.full_in_ms(now))) {
+            headers.insert(reset, wait);
+        }
+    }
+}
+
+/// An answer that says what its key's rates leave.
+pub(super) fn with_rates(mut response: Response, rates: [Option<Bucket>; 2]) -> Response {
+    say_rates(response.headers_mut(), rates);
+    response
 }
 
 /// A wait in the seconds that a header carries.

@@ -17,15 +17,19 @@ use crate::clock::now_ms;
 use crate::content::ContentStore;
 use crate::home::Home;
 use crate::ledger::{self, Key, Ledger};
+use crate::telemetry::Origin;
 
 mod answer;
+mod batches;
 mod body;
 mod calls;
 mod chat;
 mod completions;
 mod embeddings;
 mod error;
+mod files;
 mod images;
+mod kept;
 mod labels;
 mod limits;
 mod messages;
@@ -36,6 +40,7 @@ mod responses;
 mod shape;
 mod sse;
 
+pub use batches::{Batches, run as run_batches};
 pub use body::read_object;
 pub use error::ApiError;
 use repeats::{Repeats, RepeatsLayer};
@@ -54,11 +59,20 @@ pub struct Gateway {
     pub content: ContentStore,
     /// The responses that are under way without a client.
     pub live: Live,
+    /// The batches that are not at their end.
+    pub batches: Batches,
 }
 
 /// The routes of `/v1`. Answers that are kept for repeats take at most `kept_bytes_max` of memory.
 pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
     let repeats = RepeatsLayer(Repeats::new(gateway.clone(), kept_bytes_max));
+    // Beside what looks for repeats, which would hold a whole file in memory.
+    let files = Router::new()
+        .route("/v1/files", post(files::create).get(files::list))
+        .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(gateway.clone());
     Router::new()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
@@ -73,10 +87,14 @@ pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
         .route("/v1/responses/{id}", get(responses::retrieve).delete(responses::delete))
         .route("/v1/responses/{id}/cancel", post(responses::cancel))
         .route("/v1/responses/{id}/input_items", get(responses::input_items))
+        .route("/v1/batches", post(batches::create).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::retrieve))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
         .layer(repeats)
+        .merge(files)
 }
 
 async fn unknown_route(State(_): State<Gateway>, uri: http::Uri) -> ApiError {
@@ -97,6 +115,8 @@ pub struct Caller {
     pub project: ProjectId,
     /// What the project says of its requests; a request may only narrow it.
     pub labels: Labels,
+    /// The trace that its request belongs to, where it is traced.
+    pub origin: Option<Origin>,
 }
 
 impl Gateway {
@@ -106,13 +126,13 @@ impl Gateway {
             let message = "no API key: set OPENAI_API_KEY, or send `Authorization: Bearer KEY`";
             ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
         })?;
-        self.caller_of(key)
+        Ok(Caller { origin: Origin::of_application(headers), ..self.caller_of(key)? })
     }
 
     /// Who asks, by the key itself.
     fn caller_of(&self, key: &str) -> Result<Caller, ApiError> {
         let key = self.ledger.identify(key, ledger::client(), now_ms()).map_err(limits::denied)?;
-        Ok(Caller { project: key.project.clone(), labels: key.labels.clone(), key })
+        Ok(Caller { project: key.project.clone(), labels: key.labels.clone(), origin: None, key })
     }
 }
 

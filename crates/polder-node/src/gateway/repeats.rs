@@ -23,11 +23,10 @@ use tower::{Layer, Service};
 use super::body::read_bytes;
 use super::{ApiError, Gateway, key_of};
 use crate::clock::now_ms;
-use crate::ledger::{client, client_of};
 
 mod run;
 
-use run::{Joined, Run};
+use run::{Carried, Joined, Run};
 
 /// How long a client's key is known, in milliseconds: a day.
 const NAMED_MS: u64 = 86_400_000;
@@ -128,22 +127,16 @@ impl Repeats {
             Err(error) => return error.into_response(),
         };
         let Some(joined) = Joined::new(&run) else { return ran_already(None).into_response() };
-        if new {
-            let answer = inner.call(Request::from_parts(parts, Body::from(bytes)));
-            let (repeats, running) = (Arc::clone(&self), Arc::clone(&run));
-            let from = client();
-            let work = async move {
-                let kept = running.carry(async move { whole(answer.await) }).await;
-                repeats.ended(&seen, &running, kept);
-            };
-            tokio::spawn(async move {
-                match from {
-                    Some(from) => client_of(from, work).await,
-                    None => work.await,
-                }
-            });
+        if !new {
+            return joined.answer(true).await;
         }
-        joined.answer(!new).await
+        let answer = inner.call(Request::from_parts(parts, Body::from(bytes)));
+        let (repeats, running) = (Arc::clone(&self), Arc::clone(&run));
+        let carried = Carried::new(async move {
+            let kept = running.carry(async move { whole(answer.await) }).await;
+            repeats.ended(&seen, &running, kept);
+        });
+        carried.answer(&run, joined).await
     }
 
     /// The run that a request belongs to, and whether it is new.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::answer::answer_id;
 use super::answer::begin;
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer_json, labels};
+use super::{ApiError, Gateway, answer_json, labels, limits};
 use crate::inference::{Ranking, RerankRequest};
 use crate::peers::wire::{Frame, Offer, Work};
 
@@ -45,7 +45,8 @@ pub async fn rank(State(gateway): State<Gateway>, headers: HeaderMap, body: Body
     };
     meter.used_by_reading(ranking.prompt_tokens);
     gateway.home.keep_rest(placed.decision.clone(), placed.rest);
-    Ok(answer(&placed.decision, &placed.factory, &model, &ranking, documents.as_deref()))
+    let answer = answer(&placed.decision, &placed.factory, &model, &ranking, documents.as_deref());
+    Ok(limits::with_rates(answer, meter.rates()))
 }
 
 fn answer(

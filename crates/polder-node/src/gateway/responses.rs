@@ -11,14 +11,15 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use polder_core::ids::{DecisionId, NodeId, ProjectId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Events, ask};
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, labels, proof_headers, sse};
+use super::kept::{id_of, query_of};
+use super::{ApiError, Caller, Gateway, labels, proof_headers, sse};
 use crate::clock::now_ms;
 use crate::content::Kind;
 
@@ -29,20 +30,34 @@ mod record;
 mod request;
 mod writing;
 
+pub use items::digits;
 pub use live::Live;
 use record::{Record, of_content, unknown};
+pub use request::check_metadata;
 use request::{Asked, in_own_words};
 use writing::Writing;
 
+/// What the path names.
+const ID: &str = "response_id";
 /// What the store must have room for before a response that it is to keep is begun, beside the request.
 const ROOM_BYTES: u64 = 256 << 10;
 
 /// `POST /v1/responses`
 pub async fn create(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let mut parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    let parameters = Parameters(read_object(&headers, body, gateway.body_bytes_max).await?);
+    run(gateway, caller, &headers, parameters).await
+}
+
+/// The same for a request that was read before, such as a batch's line.
+pub async fn run(
+    gateway: Gateway,
+    caller: Caller,
+    headers: &HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, ApiError> {
     let mut metadata = parameters.object("metadata")?;
-    let labels = labels::labels(&caller.labels, &headers, &mut metadata)?;
+    let labels = labels::labels(&caller.labels, headers, &mut metadata)?;
     let asked = Asked::of(parameters, metadata)?;
     let before = match &asked.previous {
         Some(previous) => record::before(&gateway, &caller.project, previous).await?,
@@ -59,7 +74,7 @@ pub async fn create(State(gateway): State<Gateway>, headers: HeaderMap, body: Bo
     let (_, digits) = answer.decision.as_str().rsplit_once('-').unwrap_or_default();
     let mut writing = Writing::new(&format!("resp_{digits}"), now_ms() / 1000, asked.echo);
     writing.set("polder", proof(&answer.decision, &answer.factory));
-    let headers = proof_headers(&answer.decision, Some(&answer.factory));
+    let headers = answer.headers();
     let keeping = Keeping { gateway, project: caller.project, input: asked.input, store: asked.store };
     match asked.stream {
         true => Ok(streamed(headers, answer.events, writing, keeping)),
@@ -162,16 +177,6 @@ fn answered(record: &Record) -> Response {
     (headers.unwrap_or_default(), axum::Json(&record.response)).into_response()
 }
 
-fn id_of(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
-    let odd = |_| ApiError::parameter("response_id", "invalid_value", "the response's id is not UTF-8");
-    path.map(|Path(id)| id).map_err(odd)
-}
-
-fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    let odd = |_| ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", "the query's parameters are not understood");
-    query.map(|Query(query)| query).map_err(odd)
-}
-
 /// How a response is to be read again.
 #[derive(Debug, Deserialize)]
 pub struct Retrieval {
@@ -188,7 +193,7 @@ pub async fn retrieve(
     query: Result<Query<Retrieval>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let (id, query) = (id_of(path)?, query_of(query)?);
+    let (id, query) = (id_of(path, ID)?, query_of(query)?);
     let from = query.starting_after.map_or(0, |after| after.saturating_add(1));
     let not_followed = || {
         let message = "`stream` needs a response that was made with `background` and `stream`";
@@ -219,7 +224,7 @@ pub async fn cancel(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let id = id_of(path)?;
+    let id = id_of(path, ID)?;
     let record = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?;
     if record.response.get("background") != Some(&json!(true)) {
         let message = "only a response that was made with `background` can be cancelled";
@@ -241,7 +246,7 @@ pub async fn delete(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let id = id_of(path)?;
+    let id = id_of(path, ID)?;
     if let Some(under) = gateway.live.find(&caller.project, &id) {
         under.cancel();
         under.wait_for_rest().await;
@@ -269,11 +274,12 @@ pub async fn input_items(
     query: Result<Query<Listing>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
-    let (id, query) = (id_of(path)?, query_of(query)?);
+    let (id, query) = (id_of(path, ID)?, query_of(query)?);
     let Some(limit) = Some(query.limit.unwrap_or(20)).filter(|limit| (1..=100).contains(limit)) else {
         return Err(ApiError::parameter("limit", "invalid_value", "`limit` must be between 1 and 100"));
     };
-    let mut items = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?.input;
+    let record = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?;
+    let mut items = record::generated_from(&gateway, &caller.project, record).await?;
     match query.order.as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}

@@ -57,54 +57,53 @@ impl Shape {
         out.into()
     }
 
-    /// The chunk that opens a choice.
-    pub fn begin(&self, choice: u32) -> Bytes {
-        self.chunk(choice, |out| out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}"), None, None)
+    /// Appends the chunk that opens a choice.
+    pub fn begin(&self, out: &mut Vec<u8>, choice: u32) {
+        self.chunk(out, choice, |out| out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}"), None, None)
     }
 
-    /// What an event is to a reader of the stream.
-    pub fn event(&self, event: Event) -> Bytes {
+    /// Appends what an event is to a reader of the stream.
+    pub fn event(&self, out: &mut Vec<u8>, event: Event) {
         match event {
             Event::Delta(Delta { choice, content, logprobs, rest }) => {
-                self.chunk(choice, |out| fields(out, content.as_deref(), &rest), logprobs.as_ref(), None)
+                self.chunk(out, choice, |out| fields(out, content.as_deref(), &rest), logprobs.as_ref(), None)
             }
             Event::Finish { choice, reason } => {
-                self.chunk(choice, |out| out.extend_from_slice(b"{}"), None, Some(&reason))
+                self.chunk(out, choice, |out| out.extend_from_slice(b"{}"), None, Some(&reason))
             }
-            Event::Usage(usage) => self.end(&usage),
+            Event::Usage(usage) => self.end(out, &usage),
         }
     }
 
     fn chunk(
         &self,
+        out: &mut Vec<u8>,
         choice: u32,
         delta: impl FnOnce(&mut Vec<u8>),
         logprobs: Option<&Value>,
         reason: Option<&str>,
-    ) -> Bytes {
-        let mut out = Vec::with_capacity(self.chunk.len() + 160);
+    ) {
+        out.reserve(self.chunk.len() + 160);
         out.extend_from_slice(&self.chunk);
         out.extend_from_slice(b"{\"index\":");
-        json(&mut out, &choice);
+        json(out, &choice);
         out.extend_from_slice(b",\"delta\":");
-        delta(&mut out);
+        delta(out);
         out.extend_from_slice(b",\"logprobs\":");
-        json(&mut out, &logprobs);
+        json(out, &logprobs);
         out.extend_from_slice(b",\"finish_reason\":");
-        json(&mut out, &reason);
+        json(out, &reason);
         out.extend_from_slice(if self.include_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
-        out.into()
     }
 
-    fn end(&self, usage: &Usage) -> Bytes {
-        if !self.include_usage {
-            return super::sse::done();
+    fn end(&self, out: &mut Vec<u8>, usage: &Usage) {
+        if self.include_usage {
+            out.extend_from_slice(&self.chunk);
+            out.extend_from_slice(b"],\"usage\":");
+            json(out, &usage_json(usage));
+            out.extend_from_slice(b"}\n\n");
         }
-        let mut out = self.chunk.clone();
-        out.extend_from_slice(b"],\"usage\":");
-        json(&mut out, &usage_json(usage));
-        out.extend_from_slice(b"}\n\ndata: [DONE]\n\n");
-        out.into()
+        out.extend_from_slice(&super::sse::done());
     }
 }
 

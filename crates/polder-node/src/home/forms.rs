@@ -11,6 +11,8 @@ use polder_core::placement::Snapshot;
 use polder_core::request::Request;
 use polder_core::statement::v1::DecisionForm;
 
+use crate::store::Object;
+
 /// Most requests with a form; past that no more are kept until the next snapshot.
 const FORMS_MAX: usize = 4096;
 
@@ -20,6 +22,8 @@ pub struct Form {
     pub factory: NodeId,
     /// The decision's bytes, but for what differs each time.
     pub form: DecisionForm,
+    /// What the decision names by digest.
+    pub objects: Arc<[Object]>,
 }
 
 /// The forms of one snapshot.

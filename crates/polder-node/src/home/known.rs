@@ -11,15 +11,12 @@ use polder_core::facts::{Claim, Held, Profile, Vendor};
 use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::Role;
 use polder_core::labels::Action;
-use polder_core::placement::{Factory, Ground, Inputs, NO_CAPACITY, UNREACHABLE};
+use polder_core::placement::{CLOCK_WRONG, Factory, Ground, Inputs, NO_CAPACITY, UNREACHABLE};
 use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema, Usage};
 
 use crate::clock::ClockFault;
 use crate::config::Member;
 use crate::peers::wire::Status;
-
-/// The rule of every factory while the home's clock is not to be believed.
-const CLOCK_WRONG: &str = "clock-wrong";
 
 /// What is known of one factory.
 #[derive(Debug, Clone)]

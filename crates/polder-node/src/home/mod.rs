@@ -16,7 +16,7 @@ use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::receipt::Half;
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionForm, DecisionStatement, Statement};
+use polder_core::statement::v1::{DecisionForm, DecisionRecord, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
 
@@ -24,14 +24,15 @@ use crate::clock::{now_ms, random};
 use crate::config::{HomeConfig, Routing};
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
-use crate::peers::wire::{Envelope, Frame, Sealed, VERSION, Work};
+use crate::peers::wire::{Envelope, Frame, Sealed, SentHalf, Told, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
-use crate::store::{ForeignHalf, Used};
+use crate::store::{ForeignHalf, Object, Used};
 
 mod forms;
 mod known;
 pub mod lifecycle;
+pub mod named;
 mod policies;
 mod retries;
 mod routes;
@@ -42,6 +43,7 @@ use lifecycle::Lifecycle;
 
 pub use known::Known;
 pub use policies::PolicyState;
+pub use retries::{ENGINE_FAILED, NO_ANSWER, NOT_UNDERSTOOD};
 pub use view::View;
 
 /// The home of one tenant.
@@ -84,7 +86,7 @@ pub struct Placed {
 pub enum HomeError {
     /// No factory may run it, or all that may are full; the statement holds every reason.
     #[error("no factory may run this request")]
-    Refused(Box<DecisionStatement>),
+    Refused(Box<DecisionRecord>),
     /// The request itself is at fault, as the chosen factory's engine found.
     #[error("{error}")]
     Request {
@@ -179,8 +181,15 @@ impl Home {
         self.view.decide(&self.view.snapshot(now_ms()), request, &BTreeMap::new())
     }
 
-    /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone.
-    pub async fn run(&self, project: &ProjectId, labels: Labels, work: Work) -> Result<Placed, HomeError> {
+    /// Decides, runs at the chosen factory, and decides again without those that refuse or are gone. `sent` hears of each
+    /// decision before its work is sent off.
+    pub async fn run(
+        &self,
+        project: &ProjectId,
+        labels: Labels,
+        work: Work,
+        sent: &(dyn Fn(&DecisionId, &NodeId) + Send + Sync),
+    ) -> Result<Placed, HomeError> {
         let (action, model) = work.asks();
         let model = ModelId::parse(model).map_err(|e| HomeError::Internal(e.to_string()))?;
         let tokens_max = work.tokens_max();
@@ -196,7 +205,7 @@ impl Home {
         for _ in 0..=self.peers.len() {
             let decided = self.decide(&request, body, tokens_max, &excluded, &course)?;
             let id = decided.id;
-            let pending = self.log.append_decision(id.as_str(), decided.bytes).await?;
+            let pending = self.log.append_decision(id.as_str(), decided.bytes, decided.objects).await?;
             let ticket = match decided.next {
                 Next::Run(ticket) => {
                     if self.strict.contains(project) {
@@ -205,12 +214,13 @@ impl Home {
                     ticket
                 }
                 // A refusal is an answer and nothing runs: it can wait until the log covers it.
-                Next::Refuse(statement) => {
+                Next::Refuse(record) => {
                     pending.covered().await?;
-                    return Err(HomeError::Refused(statement));
+                    return Err(HomeError::Refused(record));
                 }
             };
             let factory = ticket.ticket.factory.clone();
+            sent(&id, &factory);
             // The work is copied only where another factory may need it.
             let alone = excluded.len().saturating_add(1) >= self.peers.len();
             let Some(sealed) = (if alone { work.take() } else { work.clone() }) else { break };
@@ -243,16 +253,15 @@ impl Home {
                 let decision = self.view.decide_near(&snapshot, request, excluded, course.near);
                 let chosen = decision.factory.clone();
                 let (node, request_) = (self.node.clone(), request.clone());
-                let statement = DecisionStatement::of(id.clone(), node, &snapshot, request_, body, decision);
+                let record = DecisionRecord::of(id.clone(), node, &snapshot, request_, body, decision)?;
+                let objects = named::objects(&self.view, &record, |digest| self.log.has_object(digest))?;
                 // Only a placement has a form: a refusal is written as it is.
                 let Some(factory) = chosen else {
-                    let statement = Statement::Decision(Box::new(statement));
-                    let bytes = statement.to_bytes()?;
-                    let Statement::Decision(statement) = statement else { return Err(HomeError::unformed()) };
-                    return Ok(Decided { id, bytes, next: Next::Refuse(statement) });
+                    let bytes = Statement::Decision(Box::new(record.statement.clone())).to_bytes()?;
+                    return Ok(Decided { id, bytes, objects, next: Next::Refuse(Box::new(record)) });
                 };
-                let form = DecisionForm::of(&statement)?.ok_or_else(HomeError::unformed)?;
-                let known = Arc::new(Form { factory, form });
+                let form = DecisionForm::of(&record.statement)?.ok_or_else(HomeError::unformed)?;
+                let known = Arc::new(Form { factory, form, objects });
                 if alike {
                     self.forms.keep(&snapshot, request, &known);
                 }
@@ -270,7 +279,8 @@ impl Home {
         };
         let digest = ticket.digest()?;
         let bytes = known.form.fill(snapshot.at_ms, &body, &id, &digest);
-        Ok(Decided { id, bytes, next: Next::Run(Box::new(Digested { ticket, digest })) })
+        let objects = Arc::clone(&known.objects);
+        Ok(Decided { id, bytes, objects, next: Next::Run(Box::new(Digested { ticket, digest })) })
     }
 
     async fn attempt(&self, ticket: Digested, salt: [u8; 32], work: Sealed) -> Result<(Frame, FrameStream), Attempt> {
@@ -322,7 +332,7 @@ impl Home {
             match frame {
                 Frame::Recorded(used) => self.view.count(&used.factory, used.tokens, now_ms()),
                 Frame::Receipt(half) => {
-                    if let Err(error) = self.keep_half(decision.as_str(), &half).await {
+                    if let Err(error) = self.keep_sent(decision.as_str(), half).await {
                         tracing::error!(error, %decision, "a receipt's half could not be kept");
                     }
                 }
@@ -342,15 +352,16 @@ impl Home {
 
     /// Keeps the factory's half of a receipt, and counts what it used.
     pub async fn keep_half(&self, decision: &str, half: &Half) -> Result<(), String> {
-        let Statement::Execution(execution) = &half.statement else {
-            return Err("the half is not an execution's".to_owned());
-        };
+        let sent = SentHalf::new(half).map_err(|e| e.to_string())?;
+        Ok(self.keep_sent(decision, sent).await?)
+    }
+
+    async fn keep_sent(&self, decision: &str, half: SentHalf) -> Result<(), &'static str> {
+        let Told { factory, tokens } = half.told().ok_or("the half is not an execution's")?;
         let now = now_ms();
-        let tokens = execution.prompt_tokens.saturating_add(execution.completion_tokens);
-        let used = Used { day: day_of(now), factory: execution.factory.clone(), tokens };
-        let half = serde_json::to_vec(half).map_err(|e| e.to_string())?;
-        self.view.count(&execution.factory, tokens, now);
-        self.log.keep(ForeignHalf { decision: decision.to_owned(), half, used }).await;
+        self.view.count(&factory, tokens, now);
+        let used = Used { day: day_of(now), factory, tokens };
+        self.log.keep(ForeignHalf { decision: decision.to_owned(), half: half.into_bytes(), used }).await;
         Ok(())
     }
 }
@@ -359,12 +370,13 @@ impl Home {
 struct Decided {
     id: DecisionId,
     bytes: Vec<u8>,
+    objects: Arc<[Object]>,
     next: Next,
 }
 
 enum Next {
     Run(Box<Digested>),
-    Refuse(Box<DecisionStatement>),
+    Refuse(Box<DecisionRecord>),
 }
 
 /// A ticket with its digest.

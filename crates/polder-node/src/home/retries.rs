@@ -10,12 +10,14 @@ use polder_core::breaker::Pass;
 use polder_core::ids::NodeId;
 use polder_core::placement::{Affinity, CIRCUIT_OPEN, NO_CAPACITY, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
-use tokio::time::timeout;
 
 use super::{Attempt, Digested, Home};
+use crate::metrics;
+use crate::patience::within;
 use crate::peers::FrameStream;
 use crate::peers::wire::{Frame, Sealed, Work};
 use crate::route::{Came, affinity, pause};
+use crate::telemetry;
 
 /// The rule of a factory whose engine failed.
 pub const ENGINE_FAILED: &str = "engine-failed";
@@ -70,11 +72,16 @@ impl Home {
         let factory = ticket.ticket.factory.clone();
         let limits = self.routing.breaker();
         let pass = self.view.enter(&factory, &limits).map_err(|cause| Attempt::Excluded(vec![cause]))?;
+        let mut child = telemetry::attempt(&factory);
         let mut leave = Leave { home: self, factory: &factory, pass, came: Came::Undecided };
         let (sent, wait) = (Instant::now(), self.wait(course));
-        let late = |_| Err(Attempt::out(NO_ANSWER, &format!("no answer began within {} ms", wait.as_millis())));
-        let result = timeout(wait, self.attempt(ticket, salt, work)).await.unwrap_or_else(late);
+        let late = || Err(Attempt::out(NO_ANSWER, &format!("no answer began within {} ms", wait.as_millis())));
+        let result = within(wait, self.attempt(ticket, salt, work)).await.unwrap_or_else(late);
         leave.came = came(&result);
+        metrics::attempted(&factory, leave.came);
+        if result.is_err() {
+            child.failed(if leave.came == Came::Failed { "factory_failed" } else { "refused" });
+        }
         if let Ok((first, _)) = &result {
             match first {
                 Frame::Event(_) if course.streamed => self.view.measure(&factory, sent.elapsed()),
@@ -115,7 +122,9 @@ impl Home {
         } else if !self.retries.take() {
             "not asked: this home's budget for retries is spent".to_owned()
         } else {
-            return tokio::time::sleep(pause(tried)).await;
+            metrics::retried();
+            tokio::time::sleep(pause(tried)).await;
+            return telemetry::deciding_again();
         };
         for node in self.peers.keys() {
             let cause = || vec![Cause::built_in(LayerKind::Availability, NO_CAPACITY, reason.clone())];

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use polder_core::facts::{FACTS_MAX, TrustedIssuer, Vendor, believe, facts_root, passport_root};
+use polder_core::canonical::{self, CanonicalError, Digest};
+use polder_core::facts::{FACTS_MAX, Trust, TrustedIssuer, Vendor, believe, facts_root, passport_root};
 use polder_core::ids::NodeId;
 use polder_core::placement::{self, Affinity, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
 use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema, Usage};
@@ -22,6 +23,7 @@ use crate::clock::{ClockFault, Watch};
 use crate::peers::PeerError;
 use crate::peers::wire::Status;
 use crate::route::smoothed;
+use crate::store::Object;
 
 /// The snapshot, and until when its facts hold.
 struct Composed {
@@ -53,7 +55,8 @@ impl Learned {
 /// What a home knows of the factories.
 pub struct View {
     schema: Arc<PolicySchema>,
-    trust: Vec<TrustedIssuer>,
+    trust: Trust,
+    trust_digest: Digest,
     weights: Weights,
     policies: ArcSwap<PolicyState>,
     learned: Mutex<Learned>,
@@ -77,12 +80,15 @@ impl View {
         window: Window,
         latest_ms: u64,
     ) -> Result<Self, polder_core::policy::PolicyError> {
+        let trust = Trust::new(trust, members.iter().cloned());
+        let trust_digest = trust.digest().unwrap_or_default();
         let no_terms = Arc::new(Layer::parse(LayerKind::Terms, "terms", "", &schema)?);
         let basis = Basis {
             schema: Arc::clone(&schema),
             baseline: Arc::clone(&policies.baseline),
             owner: Arc::clone(&policies.owner),
             labels: Arc::clone(&policies.labels),
+            trust: trust_digest,
             grounds: Vec::new(),
         };
         let nothing = Snapshot::new(0, Arc::new(basis), facts_root(&BTreeMap::new()), weights, Vec::new());
@@ -90,6 +96,7 @@ impl View {
         Ok(Self {
             schema,
             trust,
+            trust_digest,
             weights,
             policies: ArcSwap::from_pointee(policies),
             learned: Mutex::new(Learned {
@@ -145,6 +152,13 @@ impl View {
         factories.map(|(_, (_, factory))| factory.inputs.price_microeur_per_mtok).max().unwrap_or(0)
     }
 
+    /// A factory's price for a million tokens, in micro-euro; 0 where nothing is known of it.
+    pub fn price_of(&self, factory: &NodeId, now_ms: u64) -> u64 {
+        let snapshot = self.snapshot(now_ms);
+        let found = snapshot.each().find(|(ground, _)| ground.id == *factory);
+        found.map_or(0, |(_, factory)| factory.inputs.price_microeur_per_mtok)
+    }
+
     /// What the policies say of a request. The lock is held to look and to keep, never to ask.
     fn row(&self, snapshot: &Snapshot, request: &Request) -> Arc<Row> {
         let stale = {
@@ -192,7 +206,7 @@ impl View {
         // Terms that do not hold are not read again until they are others.
         let other_terms = before.is_none_or(|before| before.terms != status.terms);
         if before.is_none_or(|before| before.passport != status.passport) {
-            known.held = believe(&status.node, &status.passport, &known.authority, &self.trust);
+            known.held = believe(&status.node, &status.passport, &known.authority, &self.trust.issuers);
             known.passport = passport_root(&status.passport).unwrap_or_default();
             known.forget_column();
         }
@@ -254,7 +268,37 @@ impl View {
 
     /// The trusted issuers.
     pub fn trust(&self) -> &[TrustedIssuer] {
+        &self.trust.issuers
+    }
+
+    /// The trusted issuers and the members' own keys.
+    pub fn trust_of_all(&self) -> &Trust {
         &self.trust
+    }
+
+    /// The schema that policies are read by.
+    pub fn schema(&self) -> &PolicySchema {
+        &self.schema
+    }
+
+    /// The terms and passports among `wanted` digests, as factories published them.
+    pub fn published(&self, wanted: &BTreeSet<Digest>) -> Result<Vec<Object>, CanonicalError> {
+        let mut found = Vec::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in learned.factories.values() {
+            let Some(status) = &known.status else { continue };
+            let digest = known.terms.as_ref().ok().map(|terms| terms.digest());
+            if let Some(digest) = digest.filter(|digest| wanted.contains(digest)) {
+                found.push(Object { digest, bytes: status.terms.clone().into_bytes() });
+            }
+            if wanted.contains(&known.passport) {
+                found.push(Object { digest: known.passport, bytes: canonical::to_bytes(&status.passport)? });
+            }
+        }
+        Ok(found)
     }
 
     /// What is wrong with this machine's clock, as far as the peers and the node's own records tell.
@@ -307,6 +351,7 @@ impl View {
             baseline: Arc::clone(&policies.baseline),
             owner: Arc::clone(&policies.owner),
             labels: Arc::clone(&policies.labels),
+            trust: self.trust_digest,
             grounds,
         })
     }

@@ -141,7 +141,10 @@ impl Ledger {
         };
         for mut one in some {
             match execution(home, &one.factory, one.decision.as_str()).await {
-                Told::Used(usage) => one.meter.told(usage),
+                Told::Used(usage) => {
+                    one.meter.priced(home.view.price_of(&one.factory, now_ms()));
+                    one.meter.told(usage);
+                }
                 _ if now_ms().saturating_sub(one.since_ms) > TELL_MS_MAX => one.meter.in_full(),
                 _ => self.state().uncertain.push(one),
             }

@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use polder_core::ledger::Bucket;
 
+use crate::config::Admission;
+
 const SETS: usize = 1024;
 const WAYS: usize = 4;
 
@@ -41,6 +43,13 @@ pub struct Guesses {
     sets: Mutex<Vec<[Option<Place>; WAYS]>>,
 }
 
+impl Default for Guesses {
+    /// A table for a node that has no setting for it.
+    fn default() -> Self {
+        Self::new(Admission::default().failed_keys_per_minute)
+    }
+}
+
 impl Guesses {
     /// A table that lets so many failed keys through per address and minute.
     pub fn new(per_minute: u64) -> Self {
@@ -48,7 +57,7 @@ impl Guesses {
     }
 
     /// An address as the table knows it: keyed by this process, never 0.
-    pub(super) fn tag(&self, address: IpAddr) -> u64 {
+    pub(crate) fn tag(&self, address: IpAddr) -> u64 {
         let network = match address {
             IpAddr::V4(v4) => u64::from(u32::from(v4)),
             IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -60,7 +69,7 @@ impl Guesses {
     }
 
     /// Counts a failed key; an error once too many came, with the wait in milliseconds.
-    pub(super) fn failed(&self, tag: u64, now_ms: u64) -> Result<(), u64> {
+    pub(crate) fn failed(&self, tag: u64, now_ms: u64) -> Result<(), u64> {
         self.at(tag, |set| {
             let known = set.iter().position(|place| place.is_some_and(|place| place.tag == tag));
             // Empty places first, then the address that has failed least.
@@ -78,7 +87,7 @@ impl Guesses {
     }
 
     /// Whether an address may try; if not, the wait in milliseconds.
-    pub(super) fn look(&self, tag: u64, now_ms: u64) -> Result<(), u64> {
+    pub(crate) fn look(&self, tag: u64, now_ms: u64) -> Result<(), u64> {
         self.at(tag, |set| match set.iter_mut().flatten().find(|place| place.tag == tag) {
             Some(place) => place.bucket.can(1, now_ms),
             None => Ok(()),

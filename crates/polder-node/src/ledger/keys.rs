@@ -17,11 +17,11 @@ use tokio::sync::Notify;
 
 use super::{Ledger, LedgerError, configured_id, digest_of, key_account};
 use crate::config::ApiKey;
+use crate::secret::{id_of, same};
 use crate::store::StoredKey;
 
 /// What every issued key begins with.
 pub const PREFIX: &str = "sk-polder-";
-const ID_DIGITS: usize = 16;
 
 /// A key that was just made: the only time that it is seen whole.
 pub struct NewKey {
@@ -54,7 +54,7 @@ pub struct Key {
     pub(super) expires_ms: u64,
     revoked: AtomicBool,
     /// Wakes the answers under way when the key is revoked.
-    pub(super) end: Notify,
+    pub(super) end: Arc<Notify>,
     /// The address that last used it well, as a keyed digest: who guesses there does not lock it out.
     seen_from: AtomicU64,
 }
@@ -95,19 +95,6 @@ impl Key {
     }
 }
 
-/// Compares in a time that does not depend on where two digests differ.
-fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
-    let differing = one.iter().zip(other).fold(0, |sum, (one, other)| sum | (one ^ other));
-    std::hint::black_box(differing) == 0
-}
-
-/// The id in an issued key's text.
-fn id_of(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix(PREFIX)?;
-    let id = rest.get(..ID_DIGITS)?;
-    rest.get(ID_DIGITS..)?.starts_with('-').then_some(id)
-}
-
 impl Ledger {
     /// Whose key it is. `from` is where it came from, as far as that is known; failures there are counted.
     pub fn identify(&self, text: &str, from: Option<IpAddr>, now_ms: u64) -> Result<Arc<Key>, Denied> {
@@ -130,7 +117,7 @@ impl Ledger {
     pub fn find(&self, text: &str, now_ms: u64) -> Option<Arc<Key>> {
         let digest = digest_of(text);
         let table = self.keys.load();
-        let Some(id) = id_of(text) else {
+        let Some(id) = id_of(PREFIX, text) else {
             let all = table.configured.iter();
             return all
                 .filter(|key| key.holds(&digest, now_ms))
@@ -143,6 +130,11 @@ impl Ledger {
                 None
             }
         }
+    }
+
+    /// The key of an id, where it holds: for work that goes on when whoever asked for it has gone.
+    pub fn holding(&self, id: &str, now_ms: u64) -> Option<Arc<Key>> {
+        self.key_of(id).filter(|key| now_ms < key.expires_ms && !key.is_revoked())
     }
 
     /// The key of an id, where it holds or may hold again.
@@ -199,7 +191,7 @@ impl Ledger {
             secrets: ArcSwap::from_pointee(Secrets { sha256: stored.sha256, old: stored.old }),
             expires_ms: stored.expires_ms.unwrap_or(u64::MAX),
             revoked: AtomicBool::new(false),
-            end: Notify::new(),
+            end: Arc::default(),
             seen_from: AtomicU64::new(0),
         })
     }

@@ -4,11 +4,14 @@
 //! no extension is left it is stopped. An answer that ends without word of what it used (its client left, its engine broke
 //! off) stays reserved until the factory's half of the receipt tells, and counts in full where that never comes.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use polder_core::ids::{DecisionId, NodeId};
-use polder_core::ledger::{Hold, cost_microeur};
+use polder_core::ledger::{Bucket, Hold, cost_microeur};
+use tokio::sync::futures::OwnedNotified;
 
 use super::{Key, Ledger, Stop};
 use crate::clock::now_ms;
@@ -33,6 +36,8 @@ pub struct Asked {
     pub paid_max: Option<u64>,
     /// Whether the answer comes piece by piece, so that it can be stopped.
     pub pieces: bool,
+    /// Whether reading is what is paid for.
+    pub reads: bool,
     /// The dearest price at which it may run, in micro-euro for a million tokens.
     pub price_max: u64,
 }
@@ -56,6 +61,10 @@ pub struct Meter {
     /// Whether a budget pays, so that the reserved price is the most that is asked.
     pays: bool,
     placed: Option<(DecisionId, NodeId)>,
+    /// Whether the price is that of where it runs.
+    priced: bool,
+    /// Where it was sent last, while nothing has come back yet.
+    sent_to: Mutex<Option<(DecisionId, NodeId)>>,
 }
 
 /// An answer that ended without word of what it used.
@@ -85,9 +94,11 @@ impl Ledger {
             paid_max: most,
             seen: 0,
             sent: false,
-            reads: false,
+            reads: asked.reads,
             pays: asked.price_max > 0,
             placed: None,
+            priced: false,
+            sent_to: Mutex::default(),
         })
     }
 }
@@ -98,6 +109,17 @@ impl Meter {
         self.sent = true;
     }
 
+    /// It is on its way to a factory, under a decision: if nobody waits for the first word of it, that factory says what was used.
+    pub fn sent_to(&self, decision: &DecisionId, factory: &NodeId) {
+        let mut sent_to = self.sent_to.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent_to = Some((decision.clone(), factory.clone()));
+    }
+
+    /// What the key's rates leave now: requests, then tokens.
+    pub fn rates(&self) -> [Option<Bucket>; 2] {
+        self.ledger.rates(&self.key)
+    }
+
     /// It came to nothing, and nothing was used.
     pub fn nothing(mut self) {
         self.settle(0, 0);
@@ -106,7 +128,7 @@ impl Meter {
     /// It runs at a factory, at its price; a price that rose meanwhile counts from the next request on.
     pub fn placed(&mut self, decision: &DecisionId, factory: &NodeId, price: u64) {
         self.price = if self.pays { self.price.min(price) } else { price };
-        self.placed = Some((decision.clone(), factory.clone()));
+        (self.placed, self.priced) = (Some((decision.clone(), factory.clone())), true);
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.microeur() > 0) {
             let mut state = self.ledger.state();
             let name = |account: polder_core::ledger::Account| state.names.get(account.place()).cloned();
@@ -162,9 +184,22 @@ impl Meter {
         }
     }
 
-    /// The factory's half has come: settles by what it says.
+    /// The factory's half has come: settles by what it says. What was read counts as it was taken for where the engine was stopped
+    /// before it counted.
     pub(super) fn told(&mut self, usage: Usage) {
-        self.used(usage.prompt_tokens, usage.completion_tokens);
+        match (self.reads, usage.prompt_tokens) {
+            (true, 0) => self.used_by_reading(self.paid_max),
+            (true, read) => self.used_by_reading(read),
+            (false, 0) => self.used(self.prompt, usage.completion_tokens),
+            (false, read) => self.used(read, usage.completion_tokens),
+        }
+    }
+
+    /// The price of where it was sent, where nothing had come back to say so.
+    pub(super) fn priced(&mut self, price: u64) {
+        if !self.priced {
+            self.price = if self.pays { self.price.min(price) } else { price };
+        }
     }
 
     /// Nobody can say what was used: what is reserved counts.
@@ -194,12 +229,14 @@ impl Meter {
         }
     }
 
-    /// Counts what came; extends the reservation before it is used up, and says when it cannot be.
-    async fn grow(&mut self, tokens: u64) -> Result<(), EngineError> {
+    /// Counts what came. False where the reservation must grow before it is used up.
+    fn covers(&mut self, tokens: u64) -> bool {
         self.seen = self.seen.saturating_add(tokens);
-        if self.reserved >= self.paid_max || self.seen.saturating_add(ON_THE_WAY_TOKENS) <= self.reserved {
-            return Ok(());
-        }
+        self.reserved >= self.paid_max || self.seen.saturating_add(ON_THE_WAY_TOKENS) <= self.reserved
+    }
+
+    /// Extends the reservation for so many tokens more, or says that it cannot be.
+    async fn extend(&mut self, tokens: u64) -> Result<(), EngineError> {
         let more = PIECE_TOKENS.max(tokens).min(self.paid_max.saturating_sub(self.reserved));
         let microeur = cost_microeur(self.reserved.saturating_add(more), self.price);
         let Some(hold) = &mut self.hold else { return Ok(()) };
@@ -216,41 +253,92 @@ impl Meter {
         }
     }
 
-    /// The next step of an answer, counted; or why it is stopped.
-    async fn next(
-        &mut self,
-        events: &mut (impl Stream<Item = Result<Event, EngineError>> + Unpin),
-    ) -> Option<Result<Event, EngineError>> {
-        let event = match self.unless_revoked(events.next()).await {
-            Ok(event) => event,
-            Err(stopped) => Some(Err(stopped)),
-        };
-        match &event {
+    /// Counts a step of an answer; the tokens for which the reservation must grow first.
+    fn count(&mut self, event: &Event) -> Option<u64> {
+        match event {
             // An engine that does not count is not believed to have generated nothing.
-            Some(Ok(Event::Usage(usage))) if usage.completion_tokens == 0 => self.used(usage.prompt_tokens, self.seen),
-            Some(Ok(Event::Usage(usage))) => self.used(usage.prompt_tokens, usage.completion_tokens),
-            Some(Ok(Event::Delta(delta))) if self.price > 0 => {
-                if let Err(error) = self.grow(tokens_of(delta)).await {
-                    return Some(Err(error));
-                }
+            Event::Usage(usage) if usage.completion_tokens == 0 => self.used(usage.prompt_tokens, self.seen),
+            Event::Usage(usage) => self.used(usage.prompt_tokens, usage.completion_tokens),
+            Event::Delta(delta) if self.price > 0 => {
+                let tokens = tokens_of(delta);
+                return (!self.covers(tokens)).then_some(tokens);
             }
-            _ => {}
+            Event::Delta(_) | Event::Finish { .. } => {}
         }
-        event
+        None
     }
 
     /// The steps of an answer with this meter on them. An error ends them.
-    pub fn watch(
-        self,
-        events: impl Stream<Item = Result<Event, EngineError>> + Send + 'static,
-    ) -> impl Stream<Item = Result<Event, EngineError>> + Send {
-        let state = Some((Box::pin(events), self));
-        futures_util::stream::unfold(state, |state| async move {
-            let (mut events, mut meter) = state?;
-            let event = meter.next(&mut events).await?;
-            let goes_on = event.is_ok();
-            Some((event, goes_on.then_some((events, meter))))
-        })
+    pub fn watch<S>(self, events: S) -> Watched<S>
+    where
+        S: Stream<Item = Result<Event, EngineError>> + Send + Unpin,
+    {
+        // From now on no word of a revocation is missed.
+        let revoked = Box::pin(Arc::clone(&self.key.end).notified_owned());
+        Watched { events: Some(events), meter: Some(self), revoked, growing: None }
+    }
+}
+
+/// An answer's steps with a meter on them.
+pub struct Watched<S> {
+    /// Nothing once they have ended.
+    events: Option<S>,
+    /// Nothing once they have ended, or while its reservation grows.
+    meter: Option<Meter>,
+    revoked: Pin<Box<OwnedNotified>>,
+    growing: Option<Growing>,
+}
+
+/// A reservation that grows before a step goes on.
+type Growing = Pin<Box<dyn Future<Output = (Meter, Result<Event, EngineError>)> + Send>>;
+
+impl<S: Stream<Item = Result<Event, EngineError>> + Unpin> Watched<S> {
+    /// The next step as it came, or why there is none.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, EngineError>>> {
+        let (Some(events), Some(meter)) = (&mut self.events, &self.meter) else { return Poll::Ready(None) };
+        if !meter.key.is_revoked() {
+            if let Poll::Ready(event) = Pin::new(events).poll_next(cx) {
+                return Poll::Ready(event);
+            }
+            ready!(self.revoked.as_mut().poll(cx));
+        }
+        Poll::Ready(Some(Err(EngineError::Stopped { cause: StopCause::Revoked })))
+    }
+
+    /// What a step is to whoever reads; anything but an event ends the answer.
+    fn told(&mut self, step: Option<Result<Event, EngineError>>) -> Poll<Option<Result<Event, EngineError>>> {
+        if !matches!(step, Some(Ok(_))) {
+            self.events = None;
+            self.meter = None;
+        }
+        Poll::Ready(step)
+    }
+}
+
+impl<S: Stream<Item = Result<Event, EngineError>> + Send + Unpin> Stream for Watched<S> {
+    type Item = Result<Event, EngineError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(growing) = &mut this.growing {
+                let (meter, event) = ready!(growing.as_mut().poll(cx));
+                (this.growing, this.meter) = (None, Some(meter));
+                return this.told(Some(event));
+            }
+            let event = match ready!(this.poll_step(cx)) {
+                Some(Ok(event)) => event,
+                other => return this.told(other),
+            };
+            let Some(tokens) = this.meter.as_mut().and_then(|meter| meter.count(&event)) else {
+                return Poll::Ready(Some(Ok(event)));
+            };
+            let Some(mut meter) = this.meter.take() else { return Poll::Ready(None) };
+            this.growing = Some(Box::pin(async move {
+                let extended = meter.extend(tokens).await;
+                (meter, extended.map(|()| event))
+            }));
+        }
     }
 }
 
@@ -262,9 +350,11 @@ impl Drop for Meter {
             return self.settle(0, 0);
         }
         let ledger = Arc::clone(&self.ledger);
-        let Some((decision, factory)) = self.placed.clone() else {
+        let sent_to = self.sent_to.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((decision, factory)) = self.placed.clone().or(sent_to) else {
+            // It was not sent anywhere.
             self.hold = Some(hold);
-            return self.in_full();
+            return self.settle(0, 0);
         };
         let mut state = ledger.state();
         state.purses.ended(&mut hold);
@@ -277,7 +367,9 @@ impl Drop for Meter {
             ledger: Arc::clone(&self.ledger),
             key: Arc::clone(&self.key),
             hold: Some(hold),
-            placed: self.placed.take(),
+            // A factory has it, also where no word of it came back.
+            placed: Some((decision.clone(), factory.clone())),
+            sent_to: Mutex::default(),
             ..*self
         };
         state.uncertain.push(Uncertain { decision, factory, since_ms: now_ms(), meter });

@@ -5,7 +5,7 @@
 //! deciding what runs where, and OpenAI's words for a refusal.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{now_ms, random};
 use crate::config::HomeConfig;
+use crate::secret::digest_of;
 use crate::store::{Counts, OpenAnswer, Store, StoreError};
 
 mod background;
@@ -106,7 +107,7 @@ pub struct Ledger {
     /// A flush has ended.
     flushed: Notify,
     /// Failed keys, by address.
-    pub guesses: Guesses,
+    pub guesses: Arc<Guesses>,
 }
 
 impl Ledger {
@@ -130,7 +131,7 @@ impl Ledger {
             writing: tokio::sync::Mutex::default(),
             low: Notify::new(),
             flushed: Notify::new(),
-            guesses: Guesses::new(config.admission.failed_keys_per_minute),
+            guesses: Arc::new(Guesses::new(config.admission.failed_keys_per_minute)),
             store,
         };
         ledger.load_keys(&config.keys).await?;
@@ -216,12 +217,6 @@ fn project_account(project: &str) -> String {
 
 fn key_account(key: &str) -> String {
     format!("key/{key}")
-}
-
-/// The digest by which a key is known.
-pub fn digest_of(key: &str) -> [u8; 32] {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(key.as_bytes()).into()
 }
 
 /// The id under which a key of the configuration is counted: a part of its digest.

@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use polder_core::ids::ProjectId;
 use polder_core::ledger::{Limits, PER_MINUTE_MAX};
 use polder_core::usage::day_of;
@@ -15,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::keys::{PREFIX, Secrets};
 use super::{Ledger, NewKey, TENANT, digest_of, key_account};
-use crate::clock::{now_ms, random};
+use crate::clock::now_ms;
+use crate::secret;
 use crate::store::{Counts, KeyUsage, StoreError, StoredKey};
 
 /// Longest name of a key, in characters.
@@ -64,8 +63,8 @@ impl Ledger {
         if self.all_keys().len() >= KEYS_MAX {
             return Err(OwnerError::Invalid(format!("there are {KEYS_MAX} keys: revoke some first")));
         }
-        let id = hex::encode(random::<8>()?);
-        let key = new_secret(&id)?;
+        let id = secret::new_id()?;
+        let key = secret::new(PREFIX, &id)?;
         let stored = StoredKey {
             id: id.clone(),
             name: name.to_owned(),
@@ -88,7 +87,7 @@ impl Ledger {
         let _writing = self.writing.lock().await;
         let mut stored = self.stored(id).await?;
         let held = self.key_of(id).ok_or_else(|| unknown_key(id))?;
-        let key = new_secret(id)?;
+        let key = secret::new(PREFIX, id)?;
         let until_ms = now_ms().saturating_add(overlap_ms);
         stored.old = (overlap_ms > 0).then_some((stored.sha256, until_ms));
         stored.sha256 = digest_of(&key);
@@ -235,10 +234,6 @@ fn check(limits: &Limits) -> Result<(), OwnerError> {
         return Err(OwnerError::Invalid(format!("a budget is at most {MICROEUR_MAX} micro-euro")));
     }
     Ok(())
-}
-
-fn new_secret(id: &str) -> Result<String, OwnerError> {
-    Ok(format!("{PREFIX}{id}-{}", URL_SAFE_NO_PAD.encode(random::<32>()?)))
 }
 
 /// A key without its secret, as calls and commands show it.

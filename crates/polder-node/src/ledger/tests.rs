@@ -63,6 +63,7 @@ fn config() -> HomeConfig {
         solver: None,
         frameworks: Vec::new(),
         admission: Admission { failed_keys_per_minute: 3, ..Admission::default() },
+        batches: Default::default(),
     }
 }
 
@@ -71,7 +72,7 @@ fn budget(microeur: u64) -> Limits {
 }
 
 fn asked(paid_max: Option<u64>, pieces: bool) -> Asked {
-    Asked { prompt: 3, paid_max, pieces, price_max: PRICE }
+    Asked { prompt: 3, paid_max, pieces, price_max: PRICE, reads: false }
 }
 
 async fn key(ledger: &Ledger, limits: &Limits) -> (String, Arc<Key>) {
@@ -237,7 +238,7 @@ async fn a_revoked_key_ends_its_answers_at_once() {
     let ledger = folder.ledger().await;
     let (_, key) = key(&ledger, &Limits::default()).await;
     let meter = ledger.meter(&key, &asked(Some(9), true)).await.unwrap();
-    let silent = futures_util::stream::once(async { delta() }).chain(futures_util::stream::pending());
+    let silent = Box::pin(futures_util::stream::once(async { delta() }).chain(futures_util::stream::pending()));
     let mut events = Box::pin(meter.watch(silent));
     assert_eq!(events.next().await, Some(delta()));
     let (told, ended) = tokio::join!(events.next(), ledger.revoke_key(&key.id));

@@ -82,7 +82,7 @@ async fn append(log: &Log, count: u64) -> Vec<DecisionId> {
             proofs: Vec::new(),
         };
         let bytes = Statement::Activation(policy).to_bytes().unwrap();
-        last = Some(log.append_decision(id.as_str(), bytes).await.unwrap());
+        last = Some(log.append_decision(id.as_str(), bytes, Arc::default()).await.unwrap());
     }
     last.unwrap().covered().await.unwrap();
     ids

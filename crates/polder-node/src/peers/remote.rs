@@ -1,6 +1,7 @@
-//! A factory on the other end of a TLS connection, one HTTP/2 connection for all requests to it.
+//! A factory on the other end of TLS connections, one HTTP/2 connection for all requests of one thread to it.
 //!
-//! The connection is made when it is needed and again when it broke. Retrying is absent: a retry is a new decision, the home's.
+//! A connection is made when it is needed and again when it broke. It stays with its thread, so that no frame goes from one to
+//! another. Retrying is absent: a retry is a new decision, the home's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{Envelope, FRAME_BYTES_MAX, Status};
 use super::{FrameStream, Peer, PeerError, PeerFuture, tls};
+use crate::serve::workers::number;
+use crate::telemetry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,20 +39,22 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest text that is read, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Most connections to one factory; threads beyond that share them.
+const SHARDS: usize = 32;
 
 /// A factory behind TLS.
 pub struct Remote {
     node: NodeId,
     address: SocketAddr,
     tls: Arc<ClientConfig>,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    connections: [Mutex<Option<SendRequest<Full<Bytes>>>>; SHARDS],
 }
 
 impl Remote {
     /// The factory `node` at an address, whose transport key is `pin`.
     pub fn new(node: NodeId, address: SocketAddr, pin: [u8; 32], own: &SigningKey) -> Result<Self, rustls::Error> {
         let tls = tls::client_config(own, &node, pin)?;
-        Ok(Self { node, address, tls, connection: Mutex::new(None) })
+        Ok(Self { node, address, tls, connections: Default::default() })
     }
 
     fn unreachable(&self, reason: impl ToString) -> PeerError {
@@ -61,7 +66,9 @@ impl Remote {
     }
 
     async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, PeerError> {
-        let mut held = self.connection.lock().await;
+        let own =
+            self.connections.get(number() % SHARDS).ok_or_else(|| self.unreachable("no place for a connection"))?;
+        let mut held = own.lock().await;
         if let Some(sender) = held.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
@@ -98,7 +105,7 @@ impl Remote {
         }
         let body = Limited::new(response.into_body(), FRAME_BYTES_MAX);
         let bytes = body.collect().await.map_err(|e| self.unreachable(e))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|e| self.protocol(e))
+        serde_json::from_slice(&bytes).map_err(|e| self.protocol(misread(&e)))
     }
 
     /// Sends a body to a path; the answer's status and text, whatever they are.
@@ -114,8 +121,11 @@ impl Remote {
             .method(method)
             .uri(format!("https://polder.invalid{path}"))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|e| self.protocol(e))?;
+            .body(Full::new(body));
+        let mut request = request.map_err(|e| self.protocol(e))?;
+        if let Some(trace) = telemetry::header() {
+            request.headers_mut().insert("traceparent", trace);
+        }
         let mut sender = self.sender().await?;
         let sent = timeout(HEAD_TIMEOUT, sender.send_request(request)).await;
         sent.map_err(|_| self.unreachable("no answer in time"))?.map_err(|e| self.unreachable(e))
@@ -161,6 +171,12 @@ impl Peer for Remote {
     }
 }
 
+/// Why a message is not understood, without a word of it: it may be a part of an answer, and reasons are recorded.
+fn misread(error: &serde_json::Error) -> String {
+    let kind = if error.is_data() { "has other fields or types" } else { "is not JSON" };
+    format!("what it sent {kind} (line {}, column {})", error.line(), error.column())
+}
+
 /// The frames in a body: one JSON value a line.
 fn frames(peer: NodeId, body: Incoming) -> FrameStream {
     let state = (peer, BodyStream::new(body), BytesMut::new());
@@ -171,7 +187,7 @@ fn frames(peer: NodeId, body: Incoming) -> FrameStream {
                 let line = buffer.split_to(end + 1);
                 return match serde_json::from_slice(&line) {
                     Ok(frame) => Some((Ok(frame), Some((peer, body, buffer)))),
-                    Err(e) => Some((Err(PeerError::Protocol { peer, reason: e.to_string() }), None)),
+                    Err(e) => Some((Err(PeerError::Protocol { peer, reason: misread(&e) }), None)),
                 };
             }
             let broken = |peer, reason: String| Some((Err(PeerError::Unreachable { peer, reason }), None));

@@ -3,7 +3,6 @@
 //! The channel says who speaks; nothing in a message can claim to be someone else. What is not served here does not exist
 //! for peers: homes that are no factories listen for nobody.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use polder_core::ids::NodeId;
+use polder_core::ids::{ModelId, NodeId};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -29,8 +28,10 @@ use super::wire::{Envelope, Status, VERSION};
 use crate::clock::now_ms;
 use crate::config::Limits;
 use crate::factory::Factory;
-use crate::serve::{self, Gate, Phase, Place};
+use crate::serve::{self, Gate, Phase, Place, Workers};
 use crate::shutdown::Shutdown;
+use crate::telemetry;
+use crate::together::together;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections at once; a home needs one.
@@ -47,7 +48,9 @@ const RESETS_OWN_MAX: usize = 256;
 #[derive(Clone)]
 pub struct Speaker(pub NodeId);
 
-/// Serves a factory's peers until shutdown; also what they may ask of its log and its witness.
+/// Serves a factory's peers until shutdown; also what they may ask of its log and its witness. A connection, and what runs for
+/// it, stays on one of the workers.
+#[allow(clippy::too_many_arguments)] // Each is said once, by the node that puts its parts together.
 pub async fn serve(
     listener: TcpListener,
     config: Arc<ServerConfig>,
@@ -55,6 +58,7 @@ pub async fn serve(
     (factory, log): (Arc<Factory>, Router),
     body_bytes_max: usize,
     limits: Limits,
+    workers: Arc<Workers>,
     shutdown: Shutdown,
 ) {
     let router = Router::new()
@@ -65,7 +69,7 @@ pub async fn serve(
         .layer(DefaultBodyLimit::max(body_bytes_max.saturating_mul(2)))
         .with_state(factory)
         .merge(log);
-    serve_router(listener, config, pins, router, limits, shutdown).await;
+    serve_router(listener, config, pins, router, limits, workers, shutdown).await;
 }
 
 /// Serves these routes to whoever holds a pinned key, until shutdown.
@@ -75,6 +79,7 @@ async fn serve_router(
     pins: Pins,
     router: Router,
     limits: Limits,
+    workers: Arc<Workers>,
     mut shutdown: Shutdown,
 ) {
     let acceptor = TlsAcceptor::from(config);
@@ -83,10 +88,10 @@ async fn serve_router(
     let signal = shutdown.clone();
     let accepted = serve::accept(listener, &gate, &mut shutdown, |stream, place| {
         // Without a place there is nothing to say before the handshake.
-        let Ok(place) = place else { return };
+        let (Ok(place), Some(worker)) = (place, workers.next()) else { return };
         let (acceptor, pins, router) = (acceptor.clone(), Arc::clone(&pins), router.clone());
         let signal = signal.clone();
-        tokio::spawn(async move {
+        worker.spawn(async move {
             if let Err(reason) = connection(stream, place, acceptor, &pins, router, signal).await {
                 tracing::debug!(reason, "a peer's connection ended");
             }
@@ -150,18 +155,26 @@ async fn status(State(factory): State<Arc<Factory>>) -> Response {
 async fn run(
     State(factory): State<Arc<Factory>>,
     Extension(Speaker(home)): Extension<Speaker>,
-    Json(envelope): Json<Envelope>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
+    // The reason in the library's words may quote the request.
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return (StatusCode::BAD_REQUEST, "the envelope is not understood").into_response();
+    };
+    drop(body);
     if envelope.version != VERSION {
         let message = format!("message version {} is not spoken here, {VERSION} is", envelope.version);
         return (StatusCode::BAD_REQUEST, message).into_response();
     }
-    let frames = factory.run(&home, envelope, false).map(|frame| {
+    let model = envelope.ticket.request.model.clone();
+    let frames = factory.run(&home, envelope, false);
+    let frames = telemetry::served(&headers, model.as_ref().map(ModelId::as_str), frames).map(|frame| {
         let mut line = serde_json::to_vec(&frame).unwrap_or_default();
         line.push(b'\n');
-        Ok::<_, Infallible>(Bytes::from(line))
+        Bytes::from(line)
     });
-    Response::new(Body::from_stream(frames))
+    Response::new(Body::from_stream(together(frames)))
 }
 
 /// The execution of a decision, for the home that made it; `null` where there is none.

@@ -188,7 +188,7 @@ pub enum Frame {
     /// All the pictures.
     Images(Images),
     /// The execution's half of the receipt, once the factory's log covers it.
-    Receipt(Box<Half>),
+    Receipt(SentHalf),
     /// The execution is on its way into the log, which is the home's own. Never sent to another node, and not understood from one.
     #[serde(skip)]
     Recorded(Used),
@@ -198,5 +198,51 @@ impl Envelope {
     /// The digest of the work's bytes under the envelope's salt.
     pub fn body_digest(&self) -> Digest {
         polder_core::ticket::body_digest(&self.salt, self.work.bytes())
+    }
+}
+
+/// A half of a receipt in the bytes in which it is sent and kept. Whoever needs it reads it; a home that answers thousands of
+/// requests a second reads only what was used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SentHalf(Box<RawValue>);
+
+/// What a half says was used, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The factory.
+    pub factory: NodeId,
+    /// Tokens read and generated.
+    pub tokens: u64,
+}
+
+impl SentHalf {
+    /// A half in its bytes.
+    pub fn new(half: &Half) -> serde_json::Result<Self> {
+        serde_json::value::to_raw_value(half).map(Self)
+    }
+
+    /// What it says was used; nothing where it is no execution's.
+    pub fn told(&self) -> Option<Told> {
+        #[derive(Deserialize)]
+        struct Read {
+            statement: Statement,
+        }
+        #[derive(Deserialize)]
+        struct Statement {
+            statement: String,
+            factory: NodeId,
+            prompt_tokens: u64,
+            completion_tokens: u64,
+        }
+        let read: Read = serde_json::from_str(self.0.get()).ok()?;
+        let Statement { statement, factory, prompt_tokens, completion_tokens } = read.statement;
+        let tokens = prompt_tokens.saturating_add(completion_tokens);
+        (statement == "polder/execution/v1").then_some(Told { factory, tokens })
+    }
+
+    /// The bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        Box::<str>::from(self.0).into_string().into_bytes()
     }
 }

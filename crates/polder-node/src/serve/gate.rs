@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::line::{Line, Order, Phase};
 use super::refusal::Refusal;
 use crate::config::Limits;
+use crate::metrics;
 
 /// How often connections are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -52,6 +53,7 @@ struct Inner {
 pub struct Place {
     gate: Arc<Gate>,
     id: u64,
+    _counted: metrics::Open,
     /// The connection's state.
     pub line: Arc<Line>,
 }
@@ -110,6 +112,7 @@ impl Gate {
             inner.make_free(self, (all_max / MADE_FREE_OF).max(1), None);
         }
         if inner.count_of(address) >= one_max || inner.lines.len() >= all_max {
+            metrics::turned_away();
             return Err(Refusal::Full);
         }
         let id = inner.next;
@@ -117,7 +120,7 @@ impl Gate {
         let line = Arc::new(Line::new(Arc::clone(self), address));
         inner.lines.insert(id, Arc::clone(&line));
         *inner.addresses.entry(address).or_default() += 1;
-        Ok(Place { gate: Arc::clone(self), id, line })
+        Ok(Place { gate: Arc::clone(self), id, _counted: metrics::connection(), line })
     }
 
     /// Makes places free, because the system has no descriptors left.

@@ -3,6 +3,7 @@
 //! Nothing that a request touches then moves between cores. What handlers leave running stays on the same thread, so a thread
 //! ends only after the node's other parts have.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,15 @@ use tokio::sync::oneshot;
 /// How long a thread waits for what handlers left running, and how long it must have stood still.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 const SETTLED_AFTER: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Which of these threads runs this, from 1; 0 for the node's other threads.
+pub fn number() -> usize {
+    NUMBER.get()
+}
 
 /// The threads.
 pub struct Workers {
@@ -63,6 +73,7 @@ impl Worker {
         let (stop, stopped) = oneshot::channel::<()>();
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
+            NUMBER.set(number + 1);
             runtime.block_on(async {
                 drop(stopped.await);
                 settle().await;

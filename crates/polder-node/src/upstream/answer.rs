@@ -2,6 +2,7 @@
 //!
 //! Everything is read into typed values and nothing of the framing is passed on. Errors never quote an answer.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, BytesMut};
 use futures_util::Stream;
 use hyper::body::Incoming;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::connection::{Busy, chain};
@@ -32,7 +34,7 @@ struct Chunk {
     #[serde(default)]
     usage: Option<Counts>,
     #[serde(default)]
-    error: Option<serde::de::IgnoredAny>,
+    error: Option<IgnoredAny>,
 }
 
 /// A choice of a chunk, or of a whole answer: the one has a delta, the other a message.
@@ -51,31 +53,80 @@ struct Choice {
     finish_reason: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// A delta or a message. Read by hand: serde would keep every field of a flattened one as a value first, for every token.
+#[derive(Default)]
 struct Piece {
-    /// The gateway writes the roles.
-    #[serde(default, rename = "role")]
-    _role: Option<serde::de::IgnoredAny>,
-    #[serde(default)]
-    content: Option<Text>,
-    #[serde(flatten)]
+    content: Option<String>,
     rest: Map<String, Value>,
 }
 
-/// Content is text; anything else is dropped, as there is no place for it in an answer.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Text(String),
-    Other(serde::de::IgnoredAny),
+impl<'de> Deserialize<'de> for Piece {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Piece;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Piece, A::Error> {
+                let mut piece = Piece::default();
+                let mut content = false;
+                while let Some(Name(name)) = fields.next_key()? {
+                    match name.as_ref() {
+                        // The gateway writes the roles.
+                        "role" => drop(fields.next_value::<IgnoredAny>()?),
+                        "content" if std::mem::replace(&mut content, true) => {
+                            return Err(serde::de::Error::duplicate_field("content"));
+                        }
+                        // Content is text; anything else is dropped, as there is no place for it in an answer.
+                        "content" => piece.content = text(fields.next_value()?),
+                        _ => drop(piece.rest.insert(name.into_owned(), fields.next_value()?)),
+                    }
+                }
+                Ok(piece)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// A field's name, borrowed where it is plain.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a field's name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
 }
 
 impl Choice {
     fn into_events(mut self, events: &mut VecDeque<Event>) {
-        let content = match self.delta.content.take() {
-            Some(Text::Text(text)) => Some(text),
-            _ => self.text,
-        };
+        let content = self.delta.content.take().or(self.text);
         let content = content.filter(|text| !text.is_empty());
         let mut rest = self.delta.rest;
         rest.retain(|_, value| !value.is_null());

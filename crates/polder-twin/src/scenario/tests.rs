@@ -14,7 +14,7 @@ fn federation() -> Federation {
 fn remarks_and_commands_stay_and_old_answers_go() {
     let text = "# A remark.\n\n$ ask bank\nnonsense\nmore of it\n# Another.\n$ verify\n";
     let expected = "# A remark.\n\n$ ask bank\nplaced in virginia\n# Another.\n$ verify\n\
-                    the receipt holds: format, keys, members, checkpoint, inclusion, pairing\n";
+                    the receipt holds: format, keys, members, checkpoint, inclusion, tables, pairing\n";
     let actual = run("a.txt", text, &federation()).unwrap();
     assert_eq!(actual, expected);
     assert_eq!(run("a.txt", &actual, &federation()).unwrap(), actual);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use polder_core::audit::{self, FactoryRecord, Records};
-use polder_core::facts::{Passport, Profile, SignedFact, TrustedIssuer, believe, facts_root, passport_root};
+use polder_core::facts::{Passport, Profile, SignedFact, Trust, TrustedIssuer, believe, facts_root, passport_root};
 use polder_core::ids::{DecisionId, ModelId, NodeId};
 use polder_core::keys::NodeCard;
 use polder_core::labels::{Action, Asked, Closed, LabelError};
@@ -17,7 +17,7 @@ use polder_core::placement::{
 use polder_core::policy::{Cause, Column, LABELS_POLICY, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::receipt::Receipt;
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionStatement, ExecutionOutcome, ExecutionStatement, Statement};
+use polder_core::statement::v1::{DecisionRecord, ExecutionOutcome, ExecutionStatement, Statement};
 use polder_core::ticket::{Ticket, body_digest};
 
 use super::node::{Node, authority_of, bytes_of, key_of};
@@ -50,7 +50,7 @@ pub(super) struct World<'f> {
 /// The last decision, and the receipt of it.
 pub(super) struct Last {
     pub receipt: Vec<u8>,
-    statement: DecisionStatement,
+    record: DecisionRecord,
     records: Records,
 }
 
@@ -162,18 +162,19 @@ impl<'f> World<'f> {
         let [id, nonce] = [self.draw_16(), self.draw_16()];
         let random = id.first_chunk::<10>().copied().unwrap_or_default();
         let (id, home) = (DecisionId::at(snapshot.at_ms, random), tenant.home.clone());
-        let mut statement = DecisionStatement::of(id, home, &snapshot, request, body, decision.clone());
+        let mut record = DecisionRecord::of(id, home, &snapshot, request, body, decision.clone());
+        let record = record.as_mut().map_err(|e| e.to_string())?;
         let execution = match &decision.factory {
-            Some(factory) => Some(execution(&mut statement, factory, nonce)?),
+            Some(factory) => Some(execution(record, factory, nonce)?),
             None => None,
         };
-        let decided = self.state(&tenant.home, Statement::Decision(Box::new(statement.clone())))?;
+        let decided = self.state(&tenant.home, Statement::Decision(Box::new(record.statement.clone())))?;
         let executed = match execution {
             Some(execution) => Some(self.state(&execution.factory.clone(), Statement::Execution(execution))?),
             None => None,
         };
-        let receipt = Receipt::new(decided, executed).to_bytes().map_err(|e| e.to_string())?;
-        self.last = Some(Last { receipt, statement, records: self.records(tenant, trust) });
+        let receipt = Receipt::new(decided, record.tables(), executed).to_bytes().map_err(|e| e.to_string())?;
+        self.last = Some(Last { receipt, record: record.clone(), records: self.records(tenant, trust) });
         Ok(decision)
     }
 
@@ -184,13 +185,13 @@ impl<'f> World<'f> {
     /// What the last decision says of one factory.
     pub fn verdict(&self, name: &str) -> Result<&Verdict, String> {
         let id = &self.factory(name)?.id;
-        let mut verdicts = self.last()?.statement.verdicts.iter();
+        let mut verdicts = self.last()?.record.verdicts.iter();
         verdicts.find(|verdict| verdict.factory == *id).ok_or_else(|| format!("`{name}` was not asked"))
     }
 
     pub fn disagreements(&self) -> Result<Vec<String>, String> {
         let last = self.last()?;
-        Ok(audit::disagreements(&last.statement, &last.records))
+        Ok(audit::disagreements(&last.record, &last.records))
     }
 
     pub fn members(&self) -> Vec<NodeCard> {
@@ -211,9 +212,16 @@ impl<'f> World<'f> {
             baseline: self.baseline.clone(),
             owner: layer(LayerKind::Owner, &tenant.policy, &self.schema)?,
             labels: self.labels.clone(),
+            trust: self.trust(trust).digest().map_err(|e| e.to_string())?,
             grounds,
         };
         Ok(Snapshot::new(self.now_ms, Arc::new(basis), facts_root(&roots), tenant.weights, factories))
+    }
+
+    /// Whose facts count for an owner.
+    fn trust(&self, issuers: &[TrustedIssuer]) -> Trust {
+        let key = |factory: &Factory| (factory.id.clone(), authority_of(&factory.id).verifying_key().to_bytes());
+        Trust::new(issuers.to_vec(), self.federation.factories.iter().map(key))
     }
 
     /// What a home knows of one factory now.
@@ -296,11 +304,8 @@ fn layer(kind: LayerKind, policy: &PolicyText, schema: &PolicySchema) -> Result<
 }
 
 /// The execution of a decision, and its ticket's digest put into the decision.
-fn execution(
-    decision: &mut DecisionStatement,
-    factory: &NodeId,
-    nonce: [u8; 16],
-) -> Result<ExecutionStatement, String> {
+fn execution(record: &mut DecisionRecord, factory: &NodeId, nonce: [u8; 16]) -> Result<ExecutionStatement, String> {
+    let decision = &mut record.statement;
     let ticket = Ticket {
         nonce,
         decision: decision.id.clone(),
@@ -312,7 +317,7 @@ fn execution(
     };
     let ticket = ticket.digest().map_err(|e| e.to_string())?;
     decision.ticket = Some(ticket);
-    let chosen = decision.verdicts.iter().find(|verdict| verdict.factory == *factory);
+    let chosen = record.verdicts.iter().find(|verdict| verdict.factory == *factory);
     Ok(ExecutionStatement {
         factory: factory.clone(),
         home: decision.home.clone(),

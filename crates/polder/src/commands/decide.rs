@@ -51,7 +51,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         Output::Json => render::json(&decision)?,
         Output::Table => print_verdicts(&json!({
             "factory": decision["factory"], "outcome": decision["outcome"], "nearest": decision["nearest"],
-            "statement": {"verdicts": decision["verdicts"]},
+            "verdicts": decision["verdicts"],
         }))?,
     }
     Ok(match decision["outcome"].as_str() {

@@ -128,8 +128,9 @@ async fn node(path: &std::path::Path) -> Result<Vec<Finding>, Failure> {
         findings.push(good("ports", "the node is running and holds them"));
         findings.extend(alarms("alarms", &status));
     } else {
-        findings.push(port("listen", config.listen));
-        findings.extend(config.peer_listen.map(|address| port("peer_listen", address)));
+        let share = config.limits.share_port;
+        findings.push(port("listen", config.listen, share));
+        findings.extend(config.peer_listen.map(|address| port("peer_listen", address, share)));
     }
     let schema = config.schema().map_err(|e| Failure::new(e.to_string()))?;
     if let Some(home) = &config.home {
@@ -156,10 +157,12 @@ async fn runs(config: &Config) -> Option<serde_json::Value> {
     (status["node"] == config.node.as_str()).then_some(status)
 }
 
-fn port(setting: &str, address: SocketAddr) -> Finding {
-    match TcpListener::bind(address) {
+/// Whether the node could listen there, as it would: a shared port may be held by another node of the same user.
+fn port(setting: &str, address: SocketAddr, share: bool) -> Finding {
+    match polder_node::serve::bind(address, setting, share) {
+        Ok(_) if share => good(setting, format!("{address} is free, or shared with a node of this user")),
         Ok(_) => good(setting, format!("{address} is free")),
-        Err(error) => bad(setting, format!("{address}: {error}; choose another for `{setting}`")),
+        Err(error) => bad(setting, error),
     }
 }
 

@@ -100,12 +100,12 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         }
         Task::List { at } => list(&at.home()?.get("/api/v1/keys").await?.ok()?, output),
         Task::Rotate { id, overlap_s, at } => {
-            let path = format!("/api/v1/keys/{}/rotate", segment(&id)?);
+            let path = format!("/api/v1/keys/{}/rotate", segment(&id, "key")?);
             let made = at.home()?.post(&path, &json!({"overlap_s": overlap_s}), &[]).await?.ok()?;
             new_key(&made, output)
         }
         Task::Revoke { id, at } => {
-            let told = at.home()?.delete(&format!("/api/v1/keys/{}", segment(&id)?)).await?.ok()?;
+            let told = at.home()?.delete(&format!("/api/v1/keys/{}", segment(&id, "key")?)).await?.ok()?;
             match output {
                 Output::Json => render::json(&told)?,
                 Output::Table => render::line(&format!("revoked {id}"))?,
@@ -123,13 +123,14 @@ impl At {
 }
 
 /// An id as a part of a path.
-fn segment(id: &str) -> Result<&str, Failure> {
+pub fn segment<'a>(id: &'a str, what: &str) -> Result<&'a str, Failure> {
     let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let odd = || Failure::new(format!("`{id}` is no key's id")).hint("`polder key list` shows the ids");
+    let odd = || Failure::new(format!("`{id}` is no {what}'s id")).hint(format!("`polder {what} list` shows the ids"));
     if plain { Ok(id) } else { Err(odd()) }
 }
 
-fn now_ms() -> u64 {
+/// Unix time in milliseconds.
+pub fn now_ms() -> u64 {
     polder_node::clock::now_ms()
 }
 
@@ -154,17 +155,11 @@ fn list(told: &Value, output: Output) -> Result<ExitCode, Failure> {
     }
     let instant = |value: &Value| if value.is_null() { String::new() } else { render::instant(value) };
     let row = |key: &Value| {
-        let state = match (key["configured"].as_bool(), key["revoked_ms"].is_null()) {
-            (Some(true), _) => "configured".to_owned(),
-            (_, false) => format!("revoked {}", instant(&key["revoked_ms"])),
-            _ if key["expires_ms"].as_u64().is_some_and(|expires| expires <= now_ms()) => "expired".to_owned(),
-            _ => "holds".to_owned(),
-        };
         vec![
             word(key, "id"),
             word(key, "name"),
             word(key, "project"),
-            state,
+            state(key),
             instant(&key["expires_ms"]),
             said(&key["limits"]),
         ]
@@ -174,6 +169,17 @@ fn list(told: &Value, output: Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn word(value: &Value, key: &str) -> String {
+/// How a key or token stands.
+pub fn state(row: &Value) -> String {
+    match (row["configured"].as_bool(), row["revoked_ms"].is_null()) {
+        (Some(true), _) => "configured".to_owned(),
+        (_, false) => format!("revoked {}", render::instant(&row["revoked_ms"])),
+        _ if row["expires_ms"].as_u64().is_some_and(|expires| expires <= now_ms()) => "expired".to_owned(),
+        _ => "holds".to_owned(),
+    }
+}
+
+/// A field's text.
+pub fn word(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
 }

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Output;
 use crate::failure::{Exit, Failure};
+use crate::logs::{self, LogFormat};
 use crate::render;
 
 mod upstream;
@@ -46,6 +47,9 @@ pub struct Arguments {
     /// Where the node keeps keys, policies and log, with --upstream.
     #[arg(long, value_name = "DIR", default_value = "polder-node", conflicts_with = "config")]
     state: PathBuf,
+    /// How log lines are written on stderr; `POLDER_LOG` sets which, such as `debug`.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     /// End when standard input ends, so that no node outlives whoever started it.
     #[arg(long, hide = true)]
     tether: bool,
@@ -53,7 +57,7 @@ pub struct Arguments {
 
 /// Runs the node until it is told to stop.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
-    start_tracing();
+    logs::start(arguments.log_format);
     let (config, key) = match (&arguments.config, &arguments.upstream) {
         (Some(config), _) => (config.clone(), None),
         (None, Some(url)) => {
@@ -130,16 +134,6 @@ async fn obey(node: std::sync::Arc<Node>, stop: shutdown::Stop, signals: Signals
 async fn end_of_input() {
     let mut byte = [0];
     while let Ok(1..) = tokio::io::stdin().read(&mut byte).await {}
-}
-
-/// Logs to stderr; `POLDER_LOG` sets what, such as `debug`.
-fn start_tracing() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("POLDER_LOG").unwrap_or_else(|_| "info".into());
-    let started =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
-    if let Err(error) = started {
-        eprintln!("warning: nothing will be logged: {error}");
-    }
 }
 
 /// Reads a node's file, for `doctor`.

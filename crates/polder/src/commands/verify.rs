@@ -136,6 +136,7 @@ fn meaning(check: Check) -> &'static str {
         Check::Members => "each identity is that of the member of its name",
         Check::Checkpoint => "each checkpoint is signed by its log",
         Check::Inclusion => "each statement stands in its log",
+        Check::Tables => "the tables are those that the decision names",
         Check::Pairing => "the statements belong together",
         Check::Statement => "the log entry commits to this statement",
         Check::Signature => "the node signed the statement itself",

@@ -30,7 +30,8 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     let id = arguments.id.trim_start_matches("/api/v1/receipts/").trim_end_matches(".receipt.json");
     let id = id.rsplit('/').next().unwrap_or(id);
-    let decision = find(&arguments, id).await?;
+    let path = format!("/api/v1/decisions/{id}");
+    let decision = find(&arguments.target, arguments.tenant.as_deref(), &path, id).await?;
     match output {
         Output::Json => render::json(&decision)?,
         Output::Table => print(&decision)?,
@@ -38,19 +39,19 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-async fn find(arguments: &Arguments, id: &str) -> Result<Value, Failure> {
-    let path = format!("/api/v1/decisions/{id}");
-    if let Some(client) = arguments.target.single()? {
-        return client.get(&path).await?.ok();
+/// What the node that decided says under `path`; of the demo's nodes, the one that knows the id, the newest where several do.
+pub async fn find(target: &Target, tenant: Option<&str>, path: &str, id: &str) -> Result<Value, Failure> {
+    if let Some(client) = target.single()? {
+        return client.get(path).await?.ok();
     }
-    let record = arguments.target.demo()?;
-    let homes: Vec<Client> = match &arguments.tenant {
+    let record = target.demo()?;
+    let homes: Vec<Client> = match tenant {
         Some(tenant) => vec![record.client(record.tenant(Some(tenant))?.home.as_str())?],
         None => record.tenants.iter().map(|one| record.client(one.home.as_str())).collect::<Result<_, _>>()?,
     };
     let mut found: Option<Value> = None;
     for home in homes {
-        let answer = home.get(&path).await?;
+        let answer = home.get(path).await?;
         if answer.status == StatusCode::NOT_FOUND {
             continue;
         }
@@ -98,7 +99,7 @@ pub fn print_verdicts(decision: &Value) -> Result<(), Failure> {
         Some(factory) => render::line(&format!("outcome: placed in {}", render::bold(factory)))?,
         None => render::line(&format!("outcome: {}", render::bold(text(decision, "/outcome"))))?,
     }
-    for verdict in decision.pointer("/statement/verdicts").and_then(Value::as_array).into_iter().flatten() {
+    for verdict in decision["verdicts"].as_array().into_iter().flatten() {
         let factory = text(verdict, "/factory");
         let causes = verdict["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
         if causes.is_empty() {

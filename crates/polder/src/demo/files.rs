@@ -178,6 +178,7 @@ fn write_factory(
         serve: Some(serve()),
         log: None,
         tokens: Vec::new(),
+        telemetry: None,
         home: None,
         factory: Some(raw::Factory {
             terms: write_text(&folder, &factory.terms)?,
@@ -227,6 +228,7 @@ fn write_home(
         serve: Some(serve()),
         log: None,
         tokens: Vec::new(),
+        telemetry: None,
         home: Some(raw::Home {
             tenant: tenant.id.clone(),
             baseline: write_text(&folder, &federation.baseline)?,
@@ -240,6 +242,7 @@ fn write_home(
             solver: None,
             frameworks: Vec::new(),
             admission: Default::default(),
+            batches: Default::default(),
             content: None,
         }),
         factory: None,

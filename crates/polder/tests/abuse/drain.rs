@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::engine::Engine;
 use super::{CHAT, Front, KEY, chat, read_until, set_up, start, to_the_end};
-use crate::support::http::Endpoint;
+use crate::support::http::{Endpoint, socket_post};
 use crate::support::{Folder, process};
 
 #[test]
@@ -146,4 +147,29 @@ fn a_port_is_shared_only_where_both_say_so() {
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stderr.contains("is already taken"), "{ended:?}");
     front.running.end();
+}
+
+#[test]
+fn what_was_answered_last_is_in_the_log_after_the_end() {
+    let (engine, folder) = (Engine::start(), Folder::new());
+    let config = set_up(&folder, "front", &engine, "");
+    let socket = folder.path().join("front/state/api.sock");
+    for _ in 0..5 {
+        let running = start(&folder, &config);
+        let endpoint = Endpoint::new(running.printed["endpoint"].as_str().unwrap(), KEY);
+        let made = socket_post(&socket, "/api/v1/tokens", &json!({"role": "auditor"})).json();
+        let token = endpoint.with_key(made["token"].as_str().unwrap());
+        let ids: Vec<String> = (0..10)
+            .map(|_| endpoint.post(CHAT, &chat("quick", false)).header("polder-decision").unwrap().to_owned())
+            .collect();
+        // Told to stop while the last answers' leaves are on their way.
+        running.end();
+        let running = start(&folder, &config);
+        for id in &ids {
+            let receipt = endpoint.get(&format!("/api/v1/receipts/{id}"));
+            assert_eq!(receipt.status, 200, "{id}: {}", receipt.text());
+        }
+        assert_eq!(token.get("/api/v1/usage").status, 200, "a token holds after a restart");
+        running.end();
+    }
 }

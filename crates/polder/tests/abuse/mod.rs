@@ -142,3 +142,21 @@ fn limits_that_limit_nothing_are_refused() {
         assert!(ended.stderr.contains(says), "{ended:?}");
     }
 }
+
+#[test]
+fn the_doctor_knows_shared_ports() {
+    let (engine, folder) = (Engine::start(), Folder::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (name, line, well) in [("shared", "share_port = true", true), ("alone", "share_port = false", false)] {
+        let config = set_up(&folder, name, &engine, line);
+        let text = std::fs::read_to_string(&config).unwrap();
+        let address =
+            text.lines().find_map(|line| line.strip_prefix("listen = ")).unwrap().trim_matches('"').to_owned();
+        // Another node of this user listens there, and shares.
+        let _guard = runtime.enter();
+        let _other = polder_node::serve::bind(address.parse().unwrap(), "listen", true).unwrap();
+        let told = run(polder(folder.path()).args(["doctor", "-o", "json", "--config"]).arg(&config)).json();
+        let finding = told["findings"].as_array().unwrap().iter().find(|one| one["what"] == "listen").cloned();
+        assert_eq!(finding.unwrap()["ok"], well, "{told}");
+    }
+}

@@ -30,10 +30,16 @@ pub struct Demo {
 impl Demo {
     /// Starts it and waits until it says that it is ready.
     pub fn start() -> Self {
+        Self::start_saying("info")
+    }
+
+    /// The same, with its nodes' logs of this level.
+    pub fn start_saying(level: &str) -> Self {
         let folder = Folder::new();
         let dir = folder.path().join("demo");
         let errors = std::fs::File::create(folder.path().join("stderr")).unwrap();
         let mut command = polder(folder.path());
+        command.env("POLDER_LOG", level).env("TMPDIR", folder.path());
         command.args(["demo", "-o", "json", "--dir"]).arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped());
         // A group of its own: a test that sends Ctrl-C's signal sends it to this group, as a terminal would.
         let mut child = command.stderr(errors).process_group(0).spawn().unwrap();

@@ -34,6 +34,8 @@ pub struct Asked {
     pub path: String,
     /// `Authorization`, where there was one.
     pub key: Option<String>,
+    /// `traceparent`, where there was one.
+    pub trace: Option<String>,
     /// The body, where it was JSON.
     pub body: Value,
 }
@@ -211,5 +213,5 @@ fn read(stream: &mut TcpStream) -> std::io::Result<Option<(String, Asked)>> {
     }
     let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
     let body = serde_json::from_slice(&bytes[head + 4..]).unwrap_or(Value::Null);
-    Ok(Some((path.clone(), Asked { path, key: header("authorization"), body })))
+    Ok(Some((path.clone(), Asked { path, key: header("authorization"), trace: header("traceparent"), body })))
 }

@@ -1,7 +1,7 @@
 //! HTTP by hand, over TCP or a Unix socket, so that a test can also say what no client would.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -86,6 +86,23 @@ impl Endpoint {
         self.raw(&bytes)
     }
 
+    /// The same from another loopback address, as another client would.
+    pub fn call_from(&self, from: IpAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut bytes = self.head(method, path, headers);
+        bytes.extend(format!("content-length: {}\r\n\r\n", body.len()).bytes());
+        bytes.extend(body);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connected = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(from, 0))?;
+            socket.connect(self.address.parse().unwrap()).await?.into_std()
+        });
+        let stream = connected.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
+        exchange(stream, &bytes)
+    }
+
     /// A request's head without its end, so that a test can add what it likes.
     pub fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
@@ -118,21 +135,24 @@ impl Endpoint {
 
 /// Reads a path over a node's own socket.
 pub fn socket_call(socket: &Path, method: &str, path: &str) -> Reply {
+    socket_send(socket, method, path, "")
+}
+
+/// Sends a body over a node's own socket, by any method.
+pub fn socket_send(socket: &Path, method: &str, path: &str, body: &str) -> Reply {
     let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
-    exchange(stream, format!("{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").as_bytes())
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n");
+    let length = body.len();
+    exchange(
+        stream,
+        format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes(),
+    )
 }
 
 /// Sends JSON over a node's own socket.
 pub fn socket_post(socket: &Path, path: &str, body: &Value) -> Reply {
-    let stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
-    let body = body.to_string();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    exchange(stream, (head + &body).as_bytes())
+    socket_send(socket, "POST", path, &body.to_string())
 }
 
 fn exchange(mut stream: impl Read + Write, bytes: &[u8]) -> Reply {

@@ -4,15 +4,20 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod authorisation;
 pub mod clients;
+pub mod collector;
 pub mod counting;
 pub mod demo;
+pub mod echo;
 pub mod engine;
 pub mod http;
 pub mod matrix;
 pub mod node;
 pub mod painter;
+pub mod peer;
 pub mod process;
+pub mod watched;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

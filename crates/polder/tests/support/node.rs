@@ -25,9 +25,16 @@ pub struct Running {
 impl Running {
     /// Starts it in a folder and waits until it is ready.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_saying(folder, arguments, "info")
+    }
+
+    /// The same, with a log of this level.
+    pub fn start_saying(folder: &Path, arguments: &[&str], level: &str) -> Self {
         let log = folder.join(format!("log-{}", std::process::id()));
         let errors = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         let mut command = polder(folder);
+        // Its temporary files are found with its other ones.
+        command.env("POLDER_LOG", level).env("TMPDIR", folder);
         command.args(arguments).args(["-o", "json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::*;
 use crate::canonical::Digest;
 use crate::placement::{Basis, Ground, Memo, Row, Snapshot, Weights};
-use crate::policy::{Column, Layer, Usage};
+use crate::policy::{Column, LABELS_POLICY, Layer, Usage};
 use crate::tests::random::{Dice, FACTORIES};
 
 /// A layer and the id of a rule by which it refuses.
@@ -95,6 +95,7 @@ impl Remembered {
             baseline: layer(LayerKind::Baseline),
             owner: layer(LayerKind::Owner),
             labels: layer(LayerKind::Labels),
+            trust: Digest::default(),
             grounds: sites.iter().enumerate().map(ground).collect(),
         })
     }

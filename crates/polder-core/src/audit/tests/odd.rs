@@ -108,7 +108,8 @@ fn what_is_outside_the_subset_refuses() {
         );
         let entities = Entities::new();
         let policies = Policies::parse(&text);
-        let refusals = ask(&statement.request, Purpose::Finance, &node("paris"), Some(&entities), policies.as_ref());
+        let refusals =
+            ask(&statement.statement.request, Purpose::Finance, &node("paris"), Some(&entities), policies.as_ref());
         assert_eq!(refusals, BTreeSet::from(["policy-error".to_owned()]), "{condition}");
     }
     let template = "permit (principal == ?principal, action, resource);";

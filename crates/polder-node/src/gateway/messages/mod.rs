@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::answer::{Answer, ask};
 use super::body::{Parameters, read_object};
-use super::{ApiError, Gateway, answer_json, labels, proof_headers};
+use super::{ApiError, Gateway, labels};
 
 mod blocks;
 mod failure;
@@ -56,16 +56,15 @@ pub fn with_bearer(mut headers: HeaderMap) -> HeaderMap {
 }
 
 async fn plain(answer: Answer, model: &str) -> Result<Response, ApiError> {
-    let (id, decision, factory) = (answer.id("msg"), answer.decision.clone(), answer.factory.clone());
+    let (id, decision, mut headers) = (answer.id("msg"), answer.decision.clone(), answer.headers());
     let collected = answer.collect().await.map_err(|error| ApiError::of_engine(&error))?;
     let body: Value = shape::message(&id, model, collected).map_err(|error| ApiError::of_engine(&error))?;
-    let mut response = answer_json(&decision, &factory, &body);
-    set_request_id(response.headers_mut(), decision.as_str());
-    Ok(response)
+    set_request_id(&mut headers, decision.as_str());
+    Ok((headers, axum::Json(body)).into_response())
 }
 
 fn streamed(answer: Answer, model: String) -> Response {
-    let mut headers = proof_headers(&answer.decision, Some(&answer.factory));
+    let mut headers = answer.headers();
     set_request_id(&mut headers, answer.decision.as_str());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -3,9 +3,12 @@
 //! A whole answer is kept whole. A stream under a client's key is kept piece by piece, and whoever joins hears it from its
 //! beginning; one that grows too long is handed to its first reader and kept no longer. An SDK's stream is handed over at once.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -17,6 +20,7 @@ use tokio::sync::Notify;
 
 use crate::clock::now_ms;
 use crate::gateway::ApiError;
+use crate::ledger::{client, client_of};
 
 /// Longest answer that is kept, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -37,6 +41,8 @@ pub struct Run {
     all_bytes: Arc<AtomicUsize>,
     changed: Arc<Notify>,
     readers: AtomicUsize,
+    /// A reader has left.
+    left: Notify,
     /// A retry has it already.
     taken: AtomicBool,
     /// Its answer was read to its end.
@@ -52,7 +58,7 @@ struct Answer {
     /// No piece more will come.
     ended: bool,
     /// What is left of an answer that is not kept, for whoever comes first.
-    rest: Option<BodyDataStream>,
+    rest: Option<Body>,
     /// The pieces are no longer kept, or never were.
     gone: bool,
 }
@@ -68,6 +74,7 @@ impl Run {
             all_bytes: Arc::clone(all_bytes),
             changed: Arc::default(),
             readers: AtomicUsize::new(0),
+            left: Notify::new(),
             taken: AtomicBool::new(false),
             told: AtomicBool::new(false),
             ended_ms: AtomicU64::new(0),
@@ -76,6 +83,12 @@ impl Run {
 
     fn answer(&self) -> MutexGuard<'_, Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is something to tell whoever waits.
+    fn has_begun(&self) -> bool {
+        let answer = self.answer();
+        answer.head.is_some() || answer.ended
     }
 
     fn change(&self, change: impl FnOnce(&mut Answer)) {
@@ -154,12 +167,12 @@ impl Run {
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let (success, head) = (parts.status.is_success(), (parts.status, parts.headers));
-        let mut pieces = body.into_data_stream();
         if streams && !self.named {
-            self.change(|answer| (answer.head, answer.rest, answer.gone) = (Some(head), Some(pieces), true));
+            self.change(|answer| (answer.head, answer.rest, answer.gone) = (Some(head), Some(body), true));
             // Its reader stops it by leaving; nobody else can join.
             return false;
         }
+        let mut pieces = body.into_data_stream();
         let mut head = Some(head);
         if streams {
             self.change(|answer| answer.head = head.take());
@@ -174,7 +187,7 @@ impl Run {
             if too_long {
                 self.change(|answer| {
                     answer.head = head.take().or(answer.head.take());
-                    (answer.rest, answer.gone) = (Some(pieces), true);
+                    (answer.rest, answer.gone) = (Some(Body::new(pieces)), true);
                 });
                 return true;
             }
@@ -195,9 +208,9 @@ impl Run {
             return std::future::pending().await;
         }
         loop {
-            let changed = self.changed.notified();
+            let left = self.left.notified();
             if self.readers.load(Ordering::Acquire) > 0 {
-                changed.await;
+                left.await;
                 continue;
             }
             tokio::time::sleep(GRACE).await;
@@ -249,18 +262,21 @@ impl Joined {
         if again {
             headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
         }
-        let whole = {
-            let answer = self.0.answer();
+        let (whole, rest) = {
+            let mut answer = self.0.answer();
             // What was handed over has ended for those who might join, and goes on for its reader.
             let kept = answer.ended && !answer.gone && answer.pieces.len() <= 1;
-            kept.then(|| answer.pieces.first().cloned().unwrap_or_default())
+            let whole = kept.then(|| answer.pieces.first().cloned().unwrap_or_default());
+            (whole, if answer.pieces.is_empty() { answer.rest.take() } else { None })
         };
-        let body = match whole {
-            Some(whole) => {
+        let body = match (whole, rest) {
+            (Some(whole), _) => {
                 self.0.told.store(true, Ordering::Release);
                 Body::from(whole)
             }
-            None => Body::from_stream(self.pieces()),
+            // Nothing was kept of it: there is nothing to add.
+            (None, Some(rest)) => rest,
+            (None, None) => Body::from_stream(self.pieces()),
         };
         (status, headers, body).into_response()
     }
@@ -279,7 +295,7 @@ impl Joined {
                         drop(answer);
                         return Some((Ok(piece), (joined, place + 1, rest)));
                     }
-                    rest = answer.rest.take();
+                    rest = answer.rest.take().map(Body::into_data_stream);
                     if rest.is_none() && answer.gone {
                         let broken = axum::Error::new(std::io::Error::other("this answer is not kept"));
                         drop(answer);
@@ -301,6 +317,46 @@ impl Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         self.0.readers.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_waiters();
+        self.0.left.notify_waiters();
+    }
+}
+
+/// A run on its way, driven by its first client: it costs no task of its own while that client is there. When the client leaves, or
+/// has its answer before the run is over, a task takes it over.
+pub struct Carried {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Where its first client is.
+    from: Option<IpAddr>,
+}
+
+impl Carried {
+    /// A run that is about to begin.
+    pub fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), from: client() }
+    }
+
+    /// The answer for the client that drives it.
+    pub async fn answer(mut self, run: &Run, joined: Joined) -> Response {
+        let mut answer = std::pin::pin!(joined.answer(false));
+        poll_fn(|cx| {
+            if self.work.as_mut().is_some_and(|work| work.as_mut().poll(cx).is_ready()) {
+                self.work = None;
+            }
+            // Before that there is nothing to wait for but the run itself.
+            if run.has_begun() { answer.as_mut().poll(cx) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        // Without a runtime the process is ending, and the run with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        match self.from {
+            Some(from) => drop(runtime.spawn(client_of(from, work))),
+            None => drop(runtime.spawn(work)),
+        }
     }
 }

@@ -119,6 +119,20 @@ pub async fn before(gateway: &Gateway, project: &ProjectId, previous: &str) -> R
     Ok(chain.into_iter().rev().flatten().collect())
 }
 
+/// The items that a response was generated from: those before it, and its own input. Where the chain is no longer whole, only its own.
+pub async fn generated_from(gateway: &Gateway, project: &ProjectId, record: Record) -> Result<Vec<Value>, ApiError> {
+    let previous = record.response.get("previous_response_id").and_then(Value::as_str);
+    let mut items = match previous {
+        Some(previous) => match before(gateway, project, previous).await {
+            Err(error) if error.is_server_error() => return Err(error),
+            before => before.unwrap_or_default(),
+        },
+        None => Vec::new(),
+    };
+    items.extend(record.input);
+    Ok(items)
+}
+
 /// About how many bytes an item is.
 fn weight(item: &Value) -> usize {
     match item {

@@ -261,7 +261,8 @@ fn stream_options(parameters: &mut Parameters, stream: bool) -> Result<(), ApiEr
     }
 }
 
-fn check_metadata(metadata: &Map<String, Value>) -> Result<(), ApiError> {
+/// Checks what a request says of itself: few pairs, and short ones.
+pub fn check_metadata(metadata: &Map<String, Value>) -> Result<(), ApiError> {
     let fits = |(key, value): (&String, &Value)| {
         key.chars().count() <= 64 && value.as_str().is_some_and(|text| text.chars().count() <= 512)
     };

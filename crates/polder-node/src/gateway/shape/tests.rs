@@ -14,6 +14,18 @@ fn read(chunk: &Bytes) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
+fn event(shape: &Shape, event: Event) -> Bytes {
+    let mut out = Vec::new();
+    shape.event(&mut out, event);
+    out.into()
+}
+
+fn begin(shape: &Shape, choice: u32) -> Bytes {
+    let mut out = Vec::new();
+    shape.begin(&mut out, choice);
+    out.into()
+}
+
 fn delta(content: Option<&str>, rest: Value) -> Event {
     let Value::Object(rest) = rest else { panic!() };
     Event::Delta(Delta { choice: 1, content: content.map(str::to_owned), logprobs: None, rest })
@@ -22,7 +34,7 @@ fn delta(content: Option<&str>, rest: Value) -> Event {
 #[test]
 fn chunks_are_json_whatever_the_engine_says() {
     let shape = Shape::new("chatcmpl-1", 7, SPITEFUL, true);
-    let chunk = read(&shape.event(delta(Some(SPITEFUL), json!({SPITEFUL: [SPITEFUL]}))));
+    let chunk = read(&event(&shape, delta(Some(SPITEFUL), json!({SPITEFUL: [SPITEFUL]}))));
     assert_eq!(chunk["model"], SPITEFUL);
     assert_eq!(chunk["object"], "chat.completion.chunk");
     assert_eq!(chunk["created"], 7);
@@ -31,15 +43,15 @@ fn chunks_are_json_whatever_the_engine_says() {
     assert_eq!(choice["index"], 1);
     assert_eq!(choice["delta"], json!({"content": SPITEFUL, SPITEFUL: [SPITEFUL]}));
     assert!(choice["finish_reason"].is_null());
-    let finish = read(&shape.event(Event::Finish { choice: 0, reason: SPITEFUL.to_owned() }));
+    let finish = read(&event(&shape, Event::Finish { choice: 0, reason: SPITEFUL.to_owned() }));
     assert_eq!(finish["choices"][0]["finish_reason"], SPITEFUL);
-    assert_eq!(read(&shape.begin(2))["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
+    assert_eq!(read(&begin(&shape, 2))["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
 }
 
 #[test]
 fn usage_stands_in_the_last_chunk_only_if_it_was_asked_for() {
     let usage = Event::Usage(Usage { prompt_tokens: 3, completion_tokens: 4 });
-    let asked = Shape::new("a", 0, "m", true).event(usage.clone());
+    let asked = event(&Shape::new("a", 0, "m", true), usage.clone());
     let text = std::str::from_utf8(&asked).unwrap();
     let (last, done) = text.split_once("\n\n").unwrap();
     assert_eq!(done, "data: [DONE]\n\n");
@@ -47,8 +59,8 @@ fn usage_stands_in_the_last_chunk_only_if_it_was_asked_for() {
     assert_eq!(last["choices"], json!([]));
     assert_eq!(last["usage"], json!({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}));
     let unasked = Shape::new("a", 0, "m", false);
-    assert_eq!(unasked.event(usage), "data: [DONE]\n\n");
-    assert!(read(&unasked.begin(0)).get("usage").is_none());
+    assert_eq!(event(&unasked, usage), "data: [DONE]\n\n");
+    assert!(read(&begin(&unasked, 0)).get("usage").is_none());
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Lifecycle {
         new: PolicySource,
         last: u32,
     ) -> Result<Diff, ActivationError> {
+        self.log.settled().await;
         let statements = self.store.latest_decision_statements(last.min(DECISIONS_MAX)).await?;
         let snapshot = view.snapshot(now_ms());
         let active = view.policies();

@@ -56,6 +56,7 @@ impl Bench {
             solver: Some(folder.join("no-solver")),
             frameworks: Vec::new(),
             admission: Default::default(),
+            batches: Default::default(),
             content: crate::content::ContentLimits { bytes_max: 1 << 20, days: 1 },
         };
         let bench = Self { folder, config };

@@ -46,7 +46,8 @@ async fn site() -> Site {
     let listener = serve::bind("127.0.0.1:0".parse().unwrap(), "peer_listen", false).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, signal) = shutdown::channel();
-    tokio::spawn(serve_router(listener, config, pins, Router::new().route("/", route), limits, signal));
+    let (router, workers) = (Router::new().route("/", route), Arc::new(Workers::start(1).unwrap()));
+    tokio::spawn(serve_router(listener, config, pins, router, limits, workers, signal));
     Site { address, ours, theirs: theirs.verifying_key().to_bytes(), asked, _stop: stop }
 }
 

@@ -64,7 +64,9 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
         None => kept.key_file.clone(),
     };
     let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, ..kept }, listen, &key)?;
-    config.serve = before.and_then(|before| before.serve);
+    if let Some(before) = before {
+        (config.serve, config.tokens, config.telemetry) = (before.serve, before.tokens, before.telemetry);
+    }
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
     Ok(SetUp { config: path, key })
@@ -82,7 +84,7 @@ fn refuse_while_running(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The node's file of its last start, whose `[serve]` table and engine's key file stay as they are.
+/// The node's file of its last start: how it serves, its operators' tokens, its collector and its engine's key file stay as they are.
 fn of_last_start(path: &Path) -> Option<raw::Config> {
     toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
@@ -110,6 +112,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         solver: None,
         frameworks: Vec::new(),
         admission: Default::default(),
+        batches: Default::default(),
         content: None,
     };
     let factory = raw::Factory {
@@ -131,6 +134,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         serve: None,
         log: None,
         tokens: Vec::new(),
+        telemetry: None,
         home: Some(home),
         factory: Some(factory),
     })
