@@ -11,11 +11,13 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use polder_core::ids::{ProjectId, TenantId};
 
-use crate::clock::random;
+use crate::clock::{now_ms, random};
 use crate::keys::{KeyError, secret, write_private};
+use crate::shutdown::Shutdown;
 use crate::store::{ContentRow, Store, StoreError};
 
 mod blob;
@@ -27,6 +29,9 @@ use seal::{TenantKey, ThingKey};
 use writer::Taken;
 
 pub use writer::ContentWriter;
+
+/// How often expired content is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -440,6 +445,20 @@ fn clear_leftovers(folder: &Path, named: &BTreeSet<PathBuf>) -> std::io::Result<
         }
     }
     Ok(())
+}
+
+/// Removes content whose time has come, now and then.
+pub async fn sweeps(content: ContentStore, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {
+                if let Err(error) = content.sweep(now_ms()).await {
+                    tracing::error!(%error, "expired content could not be removed");
+                }
+            }
+            () = shutdown.wait() => return,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,5 +5,7 @@
 //! is deliberately absent.
 
 /// The names, sorted.
-pub const LOG_FIELDS: &[&str] =
-    &["decision", "digest", "engine", "error", "factory", "leaves", "lost", "model", "number", "problem", "reason"];
+pub const LOG_FIELDS: &[&str] = &[
+    "decision", "digest", "engine", "error", "factory", "from", "held", "kind", "leaves", "log", "lost", "model",
+    "number", "problem", "reason", "rest_ms", "size", "tile", "witness",
+];

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::clock::now_ms;
 use crate::config::{Config, EngineConfig, FactoryConfig, Member};
-use crate::content::ContentStore;
+use crate::content::{self, ContentStore};
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
@@ -48,9 +48,6 @@ use crate::upstream::Replicas;
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
-
-/// How often expired content is looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// How long the end of a node waits for the last spans to go out.
 const TELEMETRY_END_MAX: Duration = Duration::from_secs(3);
@@ -219,7 +216,7 @@ impl Node {
         let (peers, every) = (self.reached.clone(), self.config.log.every);
         tasks.spawn(rounds::listen(peers, self.alarms.clone(), every, shutdown.clone()));
         if let Some(content) = &self.content {
-            tasks.spawn(sweep(content.clone(), shutdown.clone()));
+            tasks.spawn(content::sweeps(content.clone(), shutdown.clone()));
         }
         let gateway = self.gateway();
         if let Some(gateway) = &gateway {
@@ -406,20 +403,6 @@ async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
         let pause = if heard_of_all { LOOK_EVERY } else { LOOK_FIRST_EVERY };
         tokio::select! {
             () = tokio::time::sleep(pause) => home.look_round().await,
-            () = shutdown.wait() => return,
-        }
-    }
-}
-
-/// Removes content whose time has come, now and then.
-async fn sweep(content: ContentStore, mut shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP_EVERY) => {
-                if let Err(error) = content.sweep(now_ms()).await {
-                    tracing::error!(%error, "expired content could not be removed");
-                }
-            }
             () = shutdown.wait() => return,
         }
     }

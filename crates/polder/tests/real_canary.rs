@@ -299,6 +299,54 @@ fn kept(asking: &mut Asking<'_>) {
     assert_eq!(asking.post("/v1/responses", &failed).status, 200);
 }
 
+/// Sends a file's form.
+fn upload(asking: &mut Asking<'_>, purpose: &str, text: &str) -> Reply {
+    let form = format!(
+        "--edge\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\n{purpose}\r\n--edge\r\n\
+         content-disposition: form-data; name=\"file\"; filename=\"{ASKED}.jsonl\"\r\n\
+         content-type: application/jsonl\r\n\r\n{text}\r\n--edge--\r\n"
+    );
+    let kind = [("content-type", "multipart/form-data; boundary=edge")];
+    asking.call("POST", "/v1/files", "/v1/files", &kind, form.as_bytes())
+}
+
+/// Files, and batches whose lines go well, fail at the engine, and cannot be read.
+fn files(asking: &mut Asking<'_>) {
+    let line = |id: &str, model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": ASKED}], "max_tokens": 9});
+        json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body}).to_string()
+    };
+    let good = [line(ASKED, "echo"), line("unknown", "none-such"), line("crashed", "crash")].join("\n");
+    let broken = format!("{good}\n{{\"custom_id\": \"{ASKED}\"\n{ASKED}\n");
+    for (text, ends) in [(&good, "completed"), (&broken, "failed")] {
+        let sent = upload(asking, "batch", text);
+        assert_eq!(sent.status, 200, "{}", sent.text());
+        let file = sent.json()["id"].as_str().unwrap().to_owned();
+        let body = json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h", "metadata": {"note": ASKED}});
+        let begun = asking.post("/v1/batches", &body);
+        assert_eq!(begun.status, 200, "{}", begun.text());
+        let path = format!("/v1/batches/{}", begun.json()["id"].as_str().unwrap());
+        let batch = until("the end of a batch", || {
+            let batch = asking.call("GET", "/v1/batches/{id}", &path, &[], b"").json();
+            ["completed", "failed"].contains(&batch["status"].as_str().unwrap()).then_some(batch)
+        });
+        assert_eq!(batch["status"], ends, "{batch}");
+        for made in [&batch["output_file_id"], &batch["error_file_id"]].into_iter().filter_map(Value::as_str) {
+            let path = format!("/v1/files/{made}/content");
+            assert_eq!(asking.call("GET", "/v1/files/{id}/content", &path, &[], b"").status, 200);
+        }
+        asking.call("POST", "/v1/batches/{id}/cancel", &format!("{path}/cancel"), &[], b"");
+        asking.call("GET", "/v1/files/{id}", &format!("/v1/files/{file}"), &[], b"");
+    }
+    upload(asking, ASKED, &good);
+    let form = [("content-type", "multipart/form-data; boundary=edge")];
+    asking.call("POST", "/v1/files", "/v1/files", &form, ASKED.as_bytes());
+    asking.call("GET", "/v1/files", "/v1/files?purpose=batch", &[], b"");
+    asking.call("GET", "/v1/batches", "/v1/batches?limit=1", &[], b"");
+    let plain = upload(asking, "user_data", ASKED).json()["id"].as_str().unwrap().to_owned();
+    asking.call("DELETE", "/v1/files/{id}", &format!("/v1/files/{plain}"), &[], b"");
+}
+
 /// Everything else under `/v1`.
 fn others(asking: &mut Asking<'_>) {
     asking.call("GET", "/v1/models", "/v1/models", &[("x-note", ASKED)], b"");
@@ -319,6 +367,7 @@ fn no_prompt_answer_or_key_is_left_behind() {
     others(&mut asking);
     // First what must go well: an engine that fails too often is left alone.
     kept(&mut asking);
+    files(&mut asking);
     engines(&mut asking);
     refusals(&mut asking);
     assert!(asking.errors > 100, "{} errors were looked at", asking.errors);

@@ -209,7 +209,7 @@ fn a_taken_port_or_state_folder_is_named() {
     }
     let doctor = run(polder(demo.around()).args(["doctor", "--config"]).arg(&other));
     assert_eq!(doctor.code, 1);
-    assert!(doctor.stdout.contains(listen) && doctor.stdout.contains("choose another"), "{doctor:?}");
+    assert!(doctor.stdout.contains(&format!("port {port} is already taken")), "{doctor:?}");
     // The node that was there first is not disturbed.
     assert_eq!(demo.endpoint("bank", "website").post(CHAT, &chat()).status, 200);
     assert_eq!(status(&demo, "bank-home")["node"], "bank-home");
@@ -305,7 +305,7 @@ fn forged_receipts_fail_at_a_named_check() {
     let other_root = if root.starts_with('A') { root.replacen('A', "B", 1) } else { format!("A{}", &root[1..]) };
     assert_eq!(check(text.replacen(root, &other_root, 1).as_bytes()).json()["check"], "checkpoint");
     let mut paired = receipt.clone();
-    paired.as_object_mut().unwrap().remove("execution");
+    paired.as_object_mut().unwrap().retain(|field, _| field != "execution");
     assert_eq!(check(format!("{paired}\n").as_bytes()).json()["check"], "pairing");
     // Any flipped byte whatsoever.
     for place in (0..whole.len()).step_by((whole.len() / 40).max(1)) {

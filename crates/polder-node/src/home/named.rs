@@ -3,6 +3,7 @@
 //! Whoever has these can derive the decision again (`polder_core::replay`) or check it another way (`polder_core::audit`).
 //! Prompts are absent, here as in the statement.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -98,8 +99,8 @@ pub async fn sources(store: &Store, statement: &DecisionStatement, tables: &Tabl
     }
     let mut passports = BTreeMap::new();
     for root in tables.verdicts.iter().map(|ruling| ruling.passport).filter(|root| *root != Digest::default()) {
-        if !passports.contains_key(&root) {
-            passports.insert(root, read(store, "passport", root).await?);
+        if let Entry::Vacant(place) = passports.entry(root) {
+            place.insert(read(store, "passport", root).await?);
         }
     }
     Ok(Sources {

@@ -69,7 +69,7 @@ pub enum Object {
 pub enum Surface {
     /// `/v1`
     Applications,
-    /// `/api/v1`
+    /// `/api/v1` and `/metrics`
     Operators,
     /// `/peer/v1`
     Peers,
@@ -89,7 +89,7 @@ impl Route {
     pub fn surface(&self) -> Surface {
         match self.path.split('/').nth(1) {
             Some("v1") => Surface::Applications,
-            Some("api") => Surface::Operators,
+            Some("api" | "metrics") => Surface::Operators,
             Some("peer") => Surface::Peers,
             _ => Surface::Open,
         }
@@ -103,9 +103,10 @@ impl Route {
     /// Method and path of a request to it, with an id in its place.
     pub fn request(&self, id: &str) -> (&str, String) {
         let method = if self.method == "ANY" { "POST" } else { &self.method };
-        let path = match (self.path.split_once('{'), self.path.split_once('}')) {
+        let path = self.path.replace("{part}", "decision");
+        let path = match (path.split_once('{'), path.split_once('}')) {
             (Some((before, _)), Some((_, after))) => format!("{before}{id}{after}"),
-            _ => self.path.clone(),
+            _ => path,
         };
         (method, path)
     }
