@@ -53,7 +53,7 @@ use shelf::Shelf;
 pub use surface::router;
 
 /// How long a batch stays open that nobody waits for: each costs a transaction and a signature, however many leaves it has.
-pub const BATCH_MS: u64 = 25;
+pub const BATCH_MS: u64 = 10;
 /// How long it stays open from when somebody waits for it.
 pub const HURRIED_MS: u64 = 5;
 /// Longest that a reader waits for what is on its way.

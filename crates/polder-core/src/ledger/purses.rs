@@ -370,9 +370,10 @@ impl Purses {
         tranche.last = granted < flush.wanted;
         tranche.missed = 0;
         let Some(money) = self.purse(flush.account).and_then(|purse| purse.money.as_mut()) else { return };
-        // A period that is over and settled is forgotten.
+        // A period that is over and settled is forgotten; not one that a later flush of the same round lends to.
         let current = money.current;
-        money.tranches.retain(|one| one.period == current || one.lent > 0 || one.reserved > 0 || one.spent > 0);
+        let open = |one: &Tranche| one.lent > 0 || one.reserved > 0 || one.spent > 0 || one.missed > 0;
+        money.tranches.retain(|one| one.period == current || open(one));
     }
 
     /// The ledger could not write a flush: what was to go back stays here.
