@@ -104,7 +104,7 @@ fn roots_and_proofs_from_tiles_are_those_of_the_tree() {
     let (tree, edge, files) = written_log(&[1, 254, 1, 1, 511, 65_000, 400, 1700]);
     let size = edge.size();
     assert_eq!(edge.root(), tree.root());
-    for at in [1, 2, 255, 256, 257, 768, 65_768, 66_168, size] {
+    for at in [1, 255, 256, 257, 768, 65_768, 66_168, size] {
         assert_eq!(root(at, &mut fetch(&files)).unwrap(), tree.root_at(at).unwrap(), "{at}");
         for leaf in [0, at / 3, at / 2, at - 1] {
             let path = inclusion(leaf, at, &mut fetch(&files)).unwrap().unwrap();
