@@ -125,7 +125,7 @@ fn roots_and_proofs_from_tiles_are_those_of_the_tree() {
     }
     assert_eq!(inclusion(size, size, &mut fetch(&files)).unwrap(), None);
     assert_eq!(consistency(size + 1, size, &mut fetch(&files)).unwrap(), None);
-    assert_eq!(inclusion(0, size + 1, &mut fetch(&BTreeMap::new())).unwrap_err(), TileError::Short(Place::tile(1, 0)));
+    assert!(matches!(inclusion(0, size + 1, &mut fetch(&BTreeMap::new())), Err(TileError::Short(_))));
 }
 
 #[test]
