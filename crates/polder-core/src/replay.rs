@@ -162,8 +162,7 @@ pub fn replay(statement: &DecisionStatement, tables: &Tables, sources: &Sources)
     if sources.trust.digest()? != statement.policies.trust {
         return Err(ReplayError::Other("trust"));
     }
-    let (snapshot, excluded, given) = snapshot(&record, sources)?;
-    let row = Row::new(&snapshot.basis, &statement.request);
+    let Then { snapshot, row, excluded, given } = then(&record, sources)?;
     let decision = decide_by(&row, &snapshot, &statement.request, &excluded);
     let (id, home, body) = (statement.id.clone(), statement.home.clone(), statement.body);
     let mut again = DecisionRecord::of(id, home, &snapshot, statement.request.clone(), body, decision)?;
@@ -173,17 +172,25 @@ pub fn replay(statement: &DecisionStatement, tables: &Tables, sources: &Sources)
     Ok(Replayed { bytes, given, differs })
 }
 
-type Excluded = BTreeMap<NodeId, Vec<Cause>>;
+/// What `decide` was asked with at that time.
+struct Then {
+    snapshot: Snapshot,
+    /// What the policies say of the request.
+    row: Row,
+    /// Who had been excluded.
+    excluded: BTreeMap<NodeId, Vec<Cause>>,
+    /// What of all this was taken as given.
+    given: Vec<String>,
+}
 
-/// The snapshot of that time, what had been excluded, and what of both was taken as given.
-fn snapshot(record: &DecisionRecord, sources: &Sources) -> Result<(Snapshot, Excluded, Vec<String>), ReplayError> {
+fn then(record: &DecisionRecord, sources: &Sources) -> Result<Then, ReplayError> {
     let statement = &record.statement;
     let schema = Arc::new(PolicySchema::new(sources.frameworks.clone()).map_err(ReplayError::Schema)?);
     if schema.digest() != statement.policies.schema {
         return Err(ReplayError::Other("set of frameworks"));
     }
     let mut layers = Layers { record, sources, schema: &schema, terms: BTreeMap::new() };
-    let (mut grounds, mut factories, mut excluded, mut given) = (Vec::new(), Vec::new(), Excluded::new(), Vec::new());
+    let (mut grounds, mut factories, mut excluded, mut given) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
     let mut roots = BTreeMap::new();
     for verdict in &record.verdicts {
         let passport = sources.passport(verdict.passport)?;
@@ -225,7 +232,7 @@ fn snapshot(record: &DecisionRecord, sources: &Sources) -> Result<(Snapshot, Exc
         }
     }
     let snapshot = Snapshot::new(statement.at_ms, basis, facts_root(&roots), statement.weights, factories);
-    Ok((snapshot, excluded, given))
+    Ok(Then { snapshot, row, excluded, given })
 }
 
 /// Whether a factory offers what was asked for is its own word, and taken as such.

@@ -2,7 +2,6 @@
 //!
 //! A key is in the answer that makes it and nowhere else. A change goes on to its end when its caller goes away.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use axum::Json;
@@ -16,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::policies::question;
-use super::{Caller, Problem};
+use super::{Caller, Problem, to_its_end};
 use crate::clock::now_ms;
 use crate::ledger::{Ledger, NewKey, OwnerError, key_row, usage_row};
 use crate::node::Node;
@@ -42,13 +41,6 @@ impl From<OwnerError> for Problem {
 fn ledger(node: &Node) -> Result<Arc<Ledger>, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, "this node is no home: keys and budgets are a home's");
     node.ledger.clone().ok_or_else(none)
-}
-
-/// Runs a change in a task of its own, so that it is done or not done, whoever waits.
-async fn to_its_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, OwnerError>> + Send + 'static,
-) -> Result<T, Problem> {
-    Ok(tokio::spawn(change).await.map_err(Problem::internal)??)
 }
 
 /// `GET /api/v1/keys`: every key without its secret.

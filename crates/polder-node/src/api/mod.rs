@@ -309,6 +309,15 @@ async fn factories(State(node): State<Arc<Node>>, caller: Caller) -> Result<Json
     Ok(Json(json!({"factories": rows})))
 }
 
+/// Runs a change in a task of its own: a caller who goes away does not leave it half done.
+async fn to_its_end<T, E>(change: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    E: Into<Problem> + Send + 'static,
+{
+    tokio::spawn(change).await.map_err(Problem::internal)?.map_err(Into::into)
+}
+
 /// The statement of a decision that a caller may see.
 async fn statement(
     node: &Node,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Caller, Problem};
+use super::{Caller, Problem, to_its_end};
 use crate::home::Home;
 use crate::home::lifecycle::{Activated, ActivationError, Diff, PolicySource};
 use crate::node::Node;
@@ -88,7 +88,7 @@ pub async fn activate(
     caller.owns()?;
     home(&node)?;
     let PolicySource { file, text } = question(&headers, body).await?;
-    to_its_end(&node, |home| async move { home.lifecycle.activate(&home.view, &file, text).await }).await
+    changed(&node, |home| async move { home.lifecycle.activate(&home.view, &file, text).await }).await
 }
 
 #[derive(Deserialize)]
@@ -108,7 +108,7 @@ pub async fn rollback(
     caller.owns()?;
     home(&node)?;
     let Back { to } = question(&headers, body).await?;
-    to_its_end(&node, |home| async move { home.lifecycle.rollback(&home.view, to.as_deref()).await }).await
+    changed(&node, |home| async move { home.lifecycle.rollback(&home.view, to.as_deref()).await }).await
 }
 
 #[derive(Deserialize)]
@@ -146,13 +146,12 @@ pub(super) async fn question<T: DeserializeOwned>(headers: &HeaderMap, body: Bod
     serde_json::from_value(Value::Object(object)).map_err(|e| bad(e.to_string()))
 }
 
-/// Runs a change in a task of its own, so that a caller who goes away does not leave it half done.
-async fn to_its_end<F>(node: &Node, change: impl FnOnce(Arc<Home>) -> F) -> Result<Json<Value>, Problem>
+/// Runs a change to its end, and tells the version in force.
+async fn changed<F>(node: &Node, change: impl FnOnce(Arc<Home>) -> F) -> Result<Json<Value>, Problem>
 where
     F: Future<Output = Result<Activated, ActivationError>> + Send + 'static,
 {
-    let task = tokio::spawn(change(Arc::clone(home(node)?)));
-    let Activated { version, changed } = task.await.map_err(Problem::internal)??;
+    let Activated { version, changed } = to_its_end(change(Arc::clone(home(node)?))).await?;
     let version: &PolicyVersion = &version;
     Ok(Json(json!({"version": version, "changed": changed})))
 }

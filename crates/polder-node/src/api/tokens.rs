@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::policies::question;
-use super::{Caller, Problem};
+use super::{Caller, Problem, to_its_end};
 use crate::config::OperatorRole;
 use crate::node::Node;
 use crate::tokens::{TokenError, row};
@@ -54,9 +54,7 @@ pub async fn create(
 ) -> Result<Json<Value>, Problem> {
     caller.keeps_tokens()?;
     let Create { role, name, expires_ms } = question(&headers, body).await?;
-    // In a task of its own: a caller who goes away does not leave it half done.
-    let made = tokio::spawn(async move { node.tokens.create(role, &name, expires_ms).await }).await;
-    let made = made.map_err(Problem::internal)??;
+    let made = to_its_end(async move { node.tokens.create(role, &name, expires_ms).await }).await?;
     let mut shown = row(&made.stored);
     shown["token"] = made.token.into();
     Ok(Json(shown))
@@ -71,6 +69,6 @@ pub async fn revoke(
     caller.keeps_tokens()?;
     let Path(id) = id?;
     let named = id.clone();
-    tokio::spawn(async move { node.tokens.revoke(&named).await }).await.map_err(Problem::internal)??;
+    to_its_end(async move { node.tokens.revoke(&named).await }).await?;
     Ok(Json(json!({"id": id, "revoked": true})))
 }

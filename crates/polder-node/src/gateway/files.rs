@@ -12,7 +12,7 @@ use polder_core::ids::ProjectId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kept::{Length, Listing, id_of, of_content, query_of, unknown};
+use super::kept::{Length, Listing, deleted, id_of, of_content, query_of, unknown};
 use super::{ApiError, Gateway};
 use crate::clock::now_ms;
 use crate::content::{ContentReader, Kept, Kind};
@@ -154,11 +154,7 @@ pub async fn delete(
         let message = format!("`{batch}` is still reading this file: cancel it first, or wait for its end");
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "file_in_use", message));
     }
-    let deleted = gateway.content.delete(&caller.project, Kind::File, &id, now_ms()).await;
-    match deleted.map_err(|error| of_content(&error))? {
-        true => Ok(axum::Json(json!({"id": id, "object": "file", "deleted": true})).into_response()),
-        false => Err(unknown("file", &id)),
-    }
+    deleted(&gateway, &caller.project, (Kind::File, "file"), &id).await
 }
 
 #[cfg(test)]

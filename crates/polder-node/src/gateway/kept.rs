@@ -4,6 +4,7 @@
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use polder_core::ids::ProjectId;
 use serde::Deserialize;
@@ -76,9 +77,49 @@ pub struct Listing {
 /// How many things one list has.
 pub struct Length {
     /// Where the query does not say.
-    pub usual: u32,
+    pub usual: usize,
     /// At most.
-    pub most: u32,
+    pub most: usize,
+}
+
+impl Length {
+    /// The length that a query asks for.
+    pub fn limit(&self, limit: Option<usize>) -> Result<usize, ApiError> {
+        let message = || format!("`limit` must be between 1 and {}", self.most);
+        let fits = Some(limit.unwrap_or(self.usual)).filter(|limit| (1..=self.most).contains(limit));
+        fits.ok_or_else(|| ApiError::parameter("limit", "invalid_value", message()))
+    }
+}
+
+/// Whether a list begins with the newest, as a query's `order` says.
+pub fn newest_first(order: Option<&str>) -> Result<bool, ApiError> {
+    match order {
+        None | Some("desc") => Ok(true),
+        Some("asc") => Ok(false),
+        Some(_) => Err(ApiError::parameter("order", "invalid_value", "`order` must be asc or desc")),
+    }
+}
+
+/// A list in OpenAI's shape.
+pub fn list_of(data: &[Value], more: bool) -> Value {
+    let id_at = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or_default();
+    json!({
+        "object": "list", "data": data, "first_id": id_at(data.first()), "last_id": id_at(data.last()),
+        "has_more": more,
+    })
+}
+
+/// Deletes a project's thing of a kind, and says so.
+pub async fn deleted(
+    gateway: &Gateway,
+    project: &ProjectId,
+    (kind, what): (Kind, &str),
+    id: &str,
+) -> Result<Response, ApiError> {
+    match gateway.content.delete(project, kind, id, now_ms()).await.map_err(|error| of_content(&error))? {
+        true => Ok(axum::Json(json!({"id": id, "object": what, "deleted": true})).into_response()),
+        false => Err(unknown(what, id)),
+    }
 }
 
 impl Listing {
@@ -91,17 +132,8 @@ impl Listing {
         length: Length,
         show: impl Fn(&Kept) -> Result<Option<Value>, ApiError>,
     ) -> Result<Value, ApiError> {
-        let Some(limit) = Some(self.limit.unwrap_or(length.usual)).filter(|limit| (1..=length.most).contains(limit))
-        else {
-            let message = format!("`limit` must be between 1 and {}", length.most);
-            return Err(ApiError::parameter("limit", "invalid_value", message));
-        };
-        let newest_first = match self.order.as_deref() {
-            None | Some("desc") => true,
-            Some("asc") => false,
-            Some(_) => return Err(ApiError::parameter("order", "invalid_value", "`order` must be asc or desc")),
-        };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = length.limit(self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))?;
+        let newest_first = newest_first(self.order.as_deref())?;
         let (mut data, mut after, mut more) = (Vec::new(), self.after.clone(), false);
         'pages: loop {
             let page = Page { after: after.as_deref(), newest_first, count: LOOK };
@@ -117,8 +149,6 @@ impl Listing {
             }
             after = Some(last);
         }
-        let id_at = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or_default();
-        let (first, last) = (id_at(data.first()), id_at(data.last()));
-        Ok(json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}))
+        Ok(list_of(&data, more))
     }
 }

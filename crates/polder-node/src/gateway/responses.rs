@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Events, ask};
 use super::body::{Parameters, read_object};
-use super::kept::{id_of, query_of};
+use super::kept::{Length, deleted, id_of, list_of, newest_first, query_of};
 use super::{ApiError, Caller, Gateway, labels, proof_headers, sse};
 use crate::clock::now_ms;
 use crate::content::Kind;
@@ -251,12 +251,11 @@ pub async fn delete(
         under.cancel();
         under.wait_for_rest().await;
     }
-    let deleted = gateway.content.delete(&caller.project, Kind::Response, &id, now_ms()).await;
-    match deleted.map_err(|error| of_content(&error))? {
-        true => Ok(axum::Json(json!({"id": id, "object": "response", "deleted": true})).into_response()),
-        false => Err(unknown(&id)),
-    }
+    deleted(&gateway, &caller.project, (Kind::Response, "response"), &id).await
 }
+
+/// How many items a list has.
+const LIST: Length = Length { usual: 20, most: 100 };
 
 /// Which items are listed.
 #[derive(Debug, Deserialize)]
@@ -275,15 +274,11 @@ pub async fn input_items(
 ) -> Result<Response, ApiError> {
     let caller = gateway.caller(&headers)?;
     let (id, query) = (id_of(path, ID)?, query_of(query)?);
-    let Some(limit) = Some(query.limit.unwrap_or(20)).filter(|limit| (1..=100).contains(limit)) else {
-        return Err(ApiError::parameter("limit", "invalid_value", "`limit` must be between 1 and 100"));
-    };
+    let limit = LIST.limit(query.limit)?;
     let record = find(&gateway, &caller.project, &id).await?.ok_or_else(|| unknown(&id))?;
     let mut items = record::generated_from(&gateway, &caller.project, record).await?;
-    match query.order.as_deref() {
-        None | Some("desc") => items.reverse(),
-        Some("asc") => {}
-        Some(_) => return Err(ApiError::parameter("order", "invalid_value", "`order` must be asc or desc")),
+    if newest_first(query.order.as_deref())? {
+        items.reverse();
     }
     let id_is = |item: &Value, id: &str| item.get("id").and_then(Value::as_str) == Some(id);
     let skipped = match &query.after {
@@ -292,12 +287,7 @@ pub async fn input_items(
     };
     let rest = items.get(skipped..).unwrap_or_default();
     let page = rest.get(..limit).unwrap_or(rest);
-    let id_at = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or_default();
-    let body = json!({
-        "object": "list", "data": page, "first_id": id_at(page.first()), "last_id": id_at(page.last()),
-        "has_more": rest.len() > page.len(),
-    });
-    Ok(axum::Json(body).into_response())
+    Ok(axum::Json(list_of(page, rest.len() > page.len())).into_response())
 }
 
 #[cfg(test)]

@@ -38,15 +38,18 @@ pub fn objects(
     decision: &DecisionRecord,
     kept: impl Fn(&Digest) -> bool,
 ) -> Result<Arc<[Object]>, CanonicalError> {
-    let (statement, tables) = (&decision.statement, decision.tables());
-    let digests = tables.digests()?;
+    let statement = &decision.statement;
     let (policies, state) = (&statement.policies, view.policies());
-    let mut found = vec![
-        Object { digest: statement.tables, bytes: canonical::to_bytes(&digests)? },
-        Object { digest: digests.verdicts, bytes: canonical::to_bytes(&tables.verdicts)? },
-        Object { digest: digests.scores, bytes: canonical::to_bytes(&tables.scores)? },
-        Object { digest: digests.seals, bytes: canonical::to_bytes(&tables.seals)? },
-    ];
+    let mut found = Vec::new();
+    // The list of tables is written with the tables, so where it is kept they are.
+    if !kept(&statement.tables) {
+        let tables = decision.tables();
+        let digests = tables.digests()?;
+        found.push(Object { digest: statement.tables, bytes: canonical::to_bytes(&digests)? });
+        found.push(Object { digest: digests.verdicts, bytes: canonical::to_bytes(&tables.verdicts)? });
+        found.push(Object { digest: digests.scores, bytes: canonical::to_bytes(&tables.scores)? });
+        found.push(Object { digest: digests.seals, bytes: canonical::to_bytes(&tables.seals)? });
+    }
     if !kept(&policies.trust) {
         found.push(Object { digest: policies.trust, bytes: canonical::to_bytes(view.trust_of_all())? });
     }

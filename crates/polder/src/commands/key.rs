@@ -92,7 +92,7 @@ enum Task {
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     match arguments.task {
         Task::Create { project, name, days, limits, at } => {
-            let expires_ms = days.map(|days| now_ms().saturating_add(days.saturating_mul(86_400_000)));
+            let expires_ms = expiry(days);
             let limits: Limits = limits.limits()?;
             let body = json!({"project": project, "name": name, "expires_ms": expires_ms, "limits": limits});
             let made = at.home()?.post("/api/v1/keys", &body, &[]).await?.ok()?;
@@ -106,10 +106,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         }
         Task::Revoke { id, at } => {
             let told = at.home()?.delete(&format!("/api/v1/keys/{}", segment(&id, "key")?)).await?.ok()?;
-            match output {
-                Output::Json => render::json(&told)?,
-                Output::Table => render::line(&format!("revoked {id}"))?,
-            }
+            revoked(&told, &id, output)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -119,6 +116,19 @@ impl At {
     /// The home.
     pub fn home(&self) -> Result<crate::client::Client, Failure> {
         self.target.home(self.tenant.as_deref())
+    }
+}
+
+/// When something expires that holds so many days from now; never where absent.
+pub fn expiry(days: Option<u64>) -> Option<u64> {
+    days.map(|days| now_ms().saturating_add(days.saturating_mul(86_400_000)))
+}
+
+/// Says that something was revoked.
+pub fn revoked(told: &Value, id: &str, output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Json => render::json(told),
+        Output::Table => render::line(&format!("revoked {id}")),
     }
 }
 

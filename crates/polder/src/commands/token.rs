@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::key::{At, now_ms, segment, state, word};
+use super::key::{At, expiry, revoked, segment, state, word};
 use crate::Output;
 use crate::failure::Failure;
 use crate::render;
@@ -78,8 +78,7 @@ enum Task {
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     match arguments.task {
         Task::Create { role, name, days, at } => {
-            let expires_ms = days.map(|days| now_ms().saturating_add(days.saturating_mul(86_400_000)));
-            let body = json!({"role": role.as_str(), "name": name, "expires_ms": expires_ms});
+            let body = json!({"role": role.as_str(), "name": name, "expires_ms": expiry(days)});
             let made = at.home()?.post("/api/v1/tokens", &body, &[]).await?.ok()?;
             match output {
                 Output::Json => render::json(&made)?,
@@ -92,10 +91,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         Task::List { at } => list(&at.home()?.get("/api/v1/tokens").await?.ok()?, output)?,
         Task::Revoke { id, at } => {
             let told = at.home()?.delete(&format!("/api/v1/tokens/{}", segment(&id, "token")?)).await?.ok()?;
-            match output {
-                Output::Json => render::json(&told)?,
-                Output::Table => render::line(&format!("revoked {id}"))?,
-            }
+            revoked(&told, &id, output)?;
         }
     }
     Ok(ExitCode::SUCCESS)

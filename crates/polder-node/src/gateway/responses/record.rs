@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::{ApiError, Gateway};
 use crate::clock::now_ms;
 use crate::content::{ContentError, ContentStore, Kind, New};
-use http::StatusCode;
+use crate::gateway::kept;
 
 /// Longest chain of responses.
 const CHAIN_MAX: usize = 1_000;
@@ -39,9 +39,7 @@ pub struct Note {
 
 /// A response that is not there, or is another project's.
 pub fn unknown(id: &str) -> ApiError {
-    let id: String = id.chars().take(64).collect();
-    let message = format!("no response `{id}` is kept for this project");
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+    kept::unknown("response", id)
 }
 
 /// What went wrong with the content store, as an application hears it.
@@ -52,7 +50,7 @@ pub fn of_content(error: &ContentError) -> ApiError {
             // Not 507: the SDKs try any 5xx again, which makes no room.
             ApiError::parameter("store", "storage_full", message)
         }
-        other => ApiError::internal(&other.to_string()),
+        other => kept::of_content(other),
     }
 }
 
