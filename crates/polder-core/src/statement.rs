@@ -15,6 +15,7 @@ pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
 /// The first version of every statement.
 pub mod v1 {
     use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
+    use crate::chain::v1::{DayStatement, LinkStatement};
     use crate::framework::FrameworkSeals;
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
     use crate::placement::{Decision, Outcome, Relaxation, Snapshot, Verdict, Weights};
@@ -35,6 +36,12 @@ pub mod v1 {
         /// A home put an owner's policy in force.
         #[serde(rename = "polder/activation/v1")]
         Activation(ActivationStatement),
+        /// A node says which places of its log have the next numbers of a chain.
+        #[serde(rename = "polder/link/v1")]
+        Link(LinkStatement),
+        /// A node says what it wrote since the day before.
+        #[serde(rename = "polder/day/v1")]
+        Day(DayStatement),
     }
 
     /// A home's decision, with everything that made it.
@@ -257,6 +264,17 @@ pub mod v1 {
         /// The statement's canonical bytes.
         pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
             canonical::to_bytes(self)
+        }
+
+        /// Its kind in one word.
+        pub fn kind(&self) -> &'static str {
+            match self {
+                Self::Decision(_) => "decision",
+                Self::Execution(_) => "execution",
+                Self::Activation(_) => "activation",
+                Self::Link(_) => "link",
+                Self::Day(_) => "day",
+            }
         }
     }
 

@@ -59,6 +59,7 @@ async fn open(folder: &Path) -> (Log, Store) {
     let store = Store::open(&folder.join("node.db")).await.unwrap();
     let archive = Archive::folder(&folder.join("log")).unwrap();
     let log = Log::open_in(Some(archive), store.clone(), key, Arc::new(keys.card.clone())).await.unwrap();
+    log.count(None);
     (log, store)
 }
 

@@ -124,6 +124,7 @@ impl Node {
         let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
         let (log_key, card) = (keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone()));
         let log = Log::open_in(Some(archive), store.clone(), log_key, card).await?;
+        log.count(config.home.as_ref().map(|home| &home.tenant));
         let log_key = VerifierKey::of_log(&config.node, keys.key(Role::Log)?.verifying_key());
         let alarms = Alarms::open(store.clone(), log_key, config.node.clone(), &config.members).await?;
         let witness = Witness::new(&config.node, keys.key(Role::Witness)?.clone(), store.clone(), alarms.clone());
@@ -204,7 +205,8 @@ impl Node {
             let (limits, workers, stop) = (limits.clone(), Arc::clone(&workers), shutdown.clone());
             tasks.spawn(server::serve(listener, config, pins, parts, limit, limits, workers, stop));
         }
-        tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
+        let own = api::socket_router(Arc::clone(&self)).merge(self.log_router());
+        tasks.spawn(serve::serve_socket(socket, own, shutdown.clone()));
         if let Some(home) = &self.home {
             home.look_round().await;
             tasks.spawn(look_round(Arc::clone(home), shutdown.clone()));

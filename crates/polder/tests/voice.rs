@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
-    "log", "kill", "key", "token", "budget", "doctor", "facts", "completions",
+    "log", "audit", "kill", "key", "token", "budget", "doctor", "facts", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -33,7 +33,8 @@ fn help() {
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
         .chain([vec!["receipt", "export", "--help"]])
-        .chain(["check", "alarms"].map(|task| vec!["log", task, "--help"]))
+        .chain(["check", "day", "alarms"].map(|task| vec!["log", task, "--help"]))
+        .chain(["monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

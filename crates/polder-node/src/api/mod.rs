@@ -27,6 +27,7 @@ use crate::metrics::gauges;
 use crate::node::Node;
 use crate::refusal;
 
+mod audit;
 mod decide;
 mod facts;
 mod keys;
@@ -126,6 +127,14 @@ impl Caller {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "policies are for the owner and auditors")),
+        }
+    }
+
+    /// May it read every statement of the log?
+    fn reads_statements(&self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "statements are for the owner and auditors")),
         }
     }
 
@@ -235,6 +244,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/alarms", get(log::alarms))
         .route("/api/v1/log/check", post(log::check))
+        .route("/api/v1/log/statements", get(audit::statements))
+        .route("/api/v1/log/objects", post(audit::objects))
+        .route("/api/v1/log/numbers", get(audit::numbers))
+        .route("/api/v1/log/seen", get(audit::seen))
+        .route("/api/v1/log/day", post(audit::state_day))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/api/v1/reload", post(reload))

@@ -126,7 +126,8 @@ async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Hal
 }
 
 /// `GET /api/v1/sealed/{part}/{id}`: one statement with its place in its log and its node's signatures over it, for those who
-/// want it in another form. `part` is `decision`, `execution` or `activation`; an activation's id is a policy's version.
+/// want it in another form. `part` is `decision`, `execution`, `activation` or `day`; an activation's id is a policy's version, a day's
+/// its number since the epoch or `last`.
 pub async fn sealed(
     State(node): State<Arc<Node>>,
     caller: Caller,
@@ -149,8 +150,15 @@ pub async fn sealed(
             let half = node.log.half_at(version.leaf).await.map_err(Problem::internal)?;
             half.filter(|half| matches!(half.statement, Statement::Activation(_))).and_then(|half| node.log.seal(half))
         }
+        "day" => {
+            caller.reads_policies()?;
+            match super::audit::day(&node, &id).await? {
+                Some(place) => sealed_day(&node, place).await?,
+                None => None,
+            }
+        }
         _ => {
-            let detail = "the part is none of `decision`, `execution`, `activation`";
+            let detail = "the part is none of `decision`, `execution`, `activation`, `day`";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
     };
@@ -162,6 +170,11 @@ pub async fn sealed(
 async fn own(node: &Node, kind: &str, id: &str) -> Result<Option<Sealed>, Problem> {
     let half = node.log.half(kind, id).await.map_err(Problem::internal)?;
     Ok(half.and_then(|half| node.log.seal(half)))
+}
+
+async fn sealed_day(node: &Node, place: u64) -> Result<Option<Sealed>, Problem> {
+    let half = node.log.half_at(place).await.map_err(Problem::internal)?;
+    Ok(half.filter(|half| matches!(half.statement, Statement::Day(_))).and_then(|half| node.log.seal(half)))
 }
 
 /// The factory signs for itself; a node that is a factory alone is asked for what it ran.

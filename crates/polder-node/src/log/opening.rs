@@ -13,7 +13,7 @@ use polder_core::note::{Checkpoint, origin};
 use polder_core::tiles::Edge;
 use tokio::sync::watch;
 
-use super::{Archive, Growing, Keeper, Log, LogError, Published, Queue, Shelf, Writer, sign};
+use super::{Archive, Counting, Growing, Keeper, Log, LogError, Published, Queue, Shelf, Writer, sign};
 use crate::clock::now_ms;
 use crate::store::{Grown, Store};
 
@@ -63,13 +63,30 @@ impl Log {
         let published = Arc::new(watch::channel(first).0);
         let shelf = Shelf::new(store.clone(), archive);
         let sealing = Arc::new(key.clone());
-        let writer = Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card), grown };
+        let counts = Arc::<AtomicBool>::default();
+        let counting = Counting::new(card.node.clone(), Arc::clone(&counts));
+        let writer =
+            Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card), grown, counting };
         let cosigned = Arc::<AtomicBool>::default();
         let shown = (Arc::clone(&published), Arc::clone(&cosigned));
         let keeper = Keeper::new(shelf.clone(), store.clone(), from, Arc::clone(&state), candidate, shown);
         let tasks = vec![tokio::spawn(writer.run(Arc::clone(&queue))), tokio::spawn(keeper.run(size))];
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Self { queue, state, store, card, shelf, candidates, published, cosigned, cut, tasks, key: sealing })
+        Ok(Self {
+            queue,
+            state,
+            store,
+            card,
+            shelf,
+            candidates,
+            published,
+            cosigned,
+            cut,
+            tasks,
+            key: sealing,
+            own: Arc::default(),
+            counts,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The subcommands, one file each: its options, its help with an example, and what it prints.
 
 pub mod ask;
+pub mod audit;
 pub mod budget;
 pub mod completions;
 pub mod decide;

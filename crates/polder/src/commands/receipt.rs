@@ -42,13 +42,13 @@ enum Task {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct ExportArguments {
-    /// A decision's or completion's id, `last`, a policy's version, or the file of a receipt.
+    /// A decision's or completion's id, `last`, a policy's version, a day, or the file of a receipt.
     #[arg(value_name = "ID|RECEIPT")]
     what: String,
     /// The form.
     #[arg(long, value_enum)]
     format: Format,
-    /// The statement: what the home decided, what the factory did, or the coming into force of a policy.
+    /// The statement: what the home decided, what the factory did, the coming into force of a policy, or a day's account.
     #[arg(long, value_enum, default_value_t = Part::Decision)]
     part: Part,
     /// The file to write; others are named after it.
@@ -77,6 +77,8 @@ enum Part {
     Execution,
     /// A policy that came into force; the id is its version.
     Activation,
+    /// What was written on a day; the id is the day, counted from the Unix epoch, or `last`.
+    Day,
 }
 
 impl Part {
@@ -85,6 +87,7 @@ impl Part {
             Self::Decision => "decision",
             Self::Execution => "execution",
             Self::Activation => "activation",
+            Self::Day => "day",
         }
     }
 }
@@ -155,7 +158,10 @@ fn of_receipt(path: &Path, arguments: &ExportArguments) -> Result<Half, Failure>
     match arguments.part {
         Part::Decision => Ok(decision),
         Part::Execution => execution.ok_or_else(|| Failure::new("nothing ran, so the receipt has no execution")),
-        Part::Activation => Err(Failure::new("a receipt holds no activation").exit(Exit::Usage)),
+        Part::Activation | Part::Day => {
+            let message = format!("a receipt holds no {}", arguments.part.as_str());
+            Err(Failure::new(message).hint("name its id, and the node with --node").exit(Exit::Usage))
+        }
     }
 }
 
