@@ -195,7 +195,7 @@ impl Log {
 
     /// Takes the entries that follow, up to a checkpoint's size, and says whether they make its root. Where they do not, nothing
     /// was taken. `others` are checkpoints that others were shown: of each whose size is passed, the root must be the same.
-    pub fn grow(&mut self, entries: &[Digest], shown: &Shown, others: &[Shown]) -> Result<Vec<Finding>, Finding> {
+    pub fn grow(&mut self, entries: &[Digest], shown: &Shown, others: &[Shown]) -> Result<Vec<Finding>, Box<Finding>> {
         let (mut edge, mut findings) = (self.edge.clone(), Vec::new());
         let mut compare = |edge: &Edge| {
             for other in others.iter().filter(|other| other.size == edge.size() && edge.size() > 0) {
@@ -212,7 +212,7 @@ impl Log {
         }
         if edge.size() != shown.size || edge.root() != shown.root {
             let claimed = format!("the {} entries that it serves do not make the root that it signed", shown.size);
-            return Err(Finding::new(Kind::Tiles, &self.origin, Some(self.edge.size()), claimed));
+            return Err(Box::new(Finding::new(Kind::Tiles, &self.origin, Some(self.edge.size()), claimed)));
         }
         let forked = |(other, prefix): (Shown, Digest)| {
             let claimed = format!("somebody was shown another tree of {} leaves under its signature", other.size);

@@ -478,7 +478,7 @@ fn follow(
                 let proof = tree.consistency(from as u64, *size as u64).unwrap();
                 let prefix = tree.root_at(from as u64).unwrap();
                 let forked = last.and_then(|last| log.forked(&last, &shown, prefix, &proof));
-                findings.push(forked.unwrap_or(finding));
+                findings.push(forked.unwrap_or(*finding));
                 continue;
             }
         }

@@ -61,7 +61,7 @@ impl<'a> Pass<'a> {
         for source in sources {
             let mut looked = Looked { log: source.name.clone(), ..Looked::default() };
             if let Err(finding) = self.look(source, &mut looked, &mut others).await {
-                self.findings.push(finding);
+                self.findings.push(*finding);
             }
             self.looked.push(looked);
         }
@@ -98,8 +98,8 @@ impl<'a> Pass<'a> {
         source: &Source,
         looked: &mut Looked,
         others: &mut BTreeMap<String, Vec<Shown>>,
-    ) -> Result<(), Finding> {
-        let unreachable = |log: &str, says: String| Finding::new(Kind::Unreachable, log, None, says);
+    ) -> Result<(), Box<Finding>> {
+        let unreachable = |log: &str, says: String| Box::new(Finding::new(Kind::Unreachable, log, None, says));
         let note = source.checkpoint().await.map_err(|says| unreachable(&source.name, says))?;
         let origin = note.lines().next().unwrap_or_default().to_owned();
         let keys = self.anchors.of(&origin);
@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
         };
         let Some(key) = keys.iter().find(held).or(keys.first()).map(|key| (*key).clone()) else {
             let says = format!("it calls itself `{}`, and no key is known for that name", shorten(&origin));
-            return Err(Finding::new(Kind::Checkpoint, &source.name, None, says));
+            return Err(Box::new(Finding::new(Kind::Checkpoint, &source.name, None, says)));
         };
         looked.log.clone_from(&origin);
         let mut log = self.state.logs.remove(&origin).unwrap_or_else(|| Log::new(&*origin));
@@ -182,7 +182,7 @@ impl<'a> Pass<'a> {
                     Some(last) => forked(source, log, &last, shown).await,
                     None => None,
                 };
-                self.findings.push(forked.unwrap_or(finding));
+                self.findings.push(forked.unwrap_or(*finding));
                 Ok(false)
             }
         }
