@@ -288,6 +288,8 @@ fn says(statement: &Statement) -> &NodeId {
         Statement::Decision(one) => &one.home,
         Statement::Execution(one) => &one.factory,
         Statement::Activation(one) => &one.home,
+        Statement::Import(one) => &one.node,
+        Statement::View(one) => &one.home,
         Statement::Link(one) => &one.node,
         Statement::Day(one) => &one.node,
     }

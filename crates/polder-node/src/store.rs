@@ -14,6 +14,7 @@ use polder_core::ids::NodeId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqliteConnection};
 
+mod changes;
 mod content;
 mod counters;
 mod keys;
@@ -25,6 +26,7 @@ mod tree;
 mod versions;
 mod witness;
 
+pub use changes::{Beside, Change, Taken};
 pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use leaves::Batch;
@@ -53,7 +55,7 @@ pub struct Store {
 /// One log entry with what stands behind it.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// The statement's kind.
+    /// What the statement is: [`polder_core::statement::v1::Statement::kind`].
     pub kind: &'static str,
     /// Whose numbers it is counted in; none for what is about numbers.
     pub chain: Option<ChainName>,
@@ -73,6 +75,8 @@ pub struct Leaf {
     pub policy: Option<PolicyText>,
     /// What an execution at this very node used for its own tenant; counted with its leaf or not at all.
     pub used: Option<Used>,
+    /// What else is written with the leaf or not at all.
+    pub beside: Option<Beside>,
 }
 
 /// The half of a receipt that a factory sent back.
@@ -166,6 +170,7 @@ impl Store {
             ledger::SCHEMA,
             content::SCHEMA,
             tokens::SCHEMA,
+            changes::SCHEMA,
         ];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;
@@ -206,6 +211,7 @@ impl Store {
             if let Some(policy) = &leaf.policy {
                 versions::insert(&mut transaction, place, policy).await?;
             }
+            changes::insert(&mut transaction, place, leaf).await?;
             if let Some(one) = &leaf.used {
                 let sum = used.entry((one.day, &one.factory)).or_default();
                 *sum = sum.saturating_add(one.tokens);

@@ -40,14 +40,14 @@ fn an_honest_federation_gives_no_finding() {
     assert_eq!(demo.polder(&["policy", "activate", policy.to_str().unwrap(), "--tenant", "bank"]).code, 0);
     demo.polder(&["ask", "What is Polder?", "--tenant", "bank", "-o", "json"]);
     let state = demo.around().join("seen.json");
-    let look = |more: &[&str]| {
-        demo.polder(&[&["audit", "monitor", "--once", "--timeout", "30", "-o", "json"], more].concat())
-    };
+    let look =
+        |more: &[&str]| demo.polder(&[&["audit", "monitor", "--once", "--timeout", "30", "-o", "json"], more].concat());
     let with_state = ["--state", state.to_str().unwrap()];
     let first = look(&with_state);
     // What is gone is a finding; nothing else is.
     assert_eq!((first.code, kinds(&first)), (5, vec!["unreachable".to_owned()]), "{first:?}");
-    let decided: u64 = first.json()["logs"].as_array().unwrap().iter().map(|one| one["decisions"].as_u64().unwrap()).sum();
+    let decided: u64 =
+        first.json()["logs"].as_array().unwrap().iter().map(|one| one["decisions"].as_u64().unwrap()).sum();
     assert!(decided >= 6 && first.json()["paired"].as_u64().unwrap() >= 4, "{first:?}");
     // The day so far is stated, and what was seen is not read again.
     let home = demo.node_folder("bank-home").join("state/api.sock");
@@ -92,7 +92,10 @@ fn an_honest_federation_gives_no_finding() {
     assert_eq!((reconciled.code, reconciled.json()["ok"].clone()), (0, json!(true)), "{reconciled:?}");
     // What is public needs no token: the same log from its URL and from its folder.
     let folder = demo.node_folder("bank-home").join("state/log");
-    let public = run(polder(demo.around()).args(["audit", "monitor", "--once", "-o", "json", "--members"]).arg(&members).arg(&folder));
+    let public = run(polder(demo.around())
+        .args(["audit", "monitor", "--once", "-o", "json", "--members"])
+        .arg(&members)
+        .arg(&folder));
     assert_eq!((public.code, kinds(&public)), (0, Vec::<String>::new()), "{public:?}");
 }
 
@@ -116,8 +119,7 @@ impl Bench {
         let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let arguments = ["up", "--upstream", &engine.url, "--listen", &listen, "--state", "front"];
         let arguments: Vec<String> = arguments.map(str::to_owned).into();
-        let mut bench =
-            Self { folder, _engine: engine, listen, arguments, key: String::new(), vkey: String::new() };
+        let mut bench = Self { folder, _engine: engine, listen, arguments, key: String::new(), vkey: String::new() };
         bench.start().end();
         let file = bench.folder.path().join("front/node.toml");
         let text = std::fs::read_to_string(&file).unwrap();
@@ -214,7 +216,11 @@ impl Bench {
             }
             keys.extend(key);
             commitments.extend(
-                Sha256::new().chain_update(b"polder/commitment/v1\0").chain_update(salt).chain_update(statement).finalize(),
+                Sha256::new()
+                    .chain_update(b"polder/commitment/v1\0")
+                    .chain_update(salt)
+                    .chain_update(statement)
+                    .finalize(),
             );
             plain.extend_from_slice(salt);
             plain.extend_from_slice(&u32::try_from(statement.len()).unwrap().to_le_bytes());
@@ -229,7 +235,8 @@ impl Bench {
                 let sql = format!("DELETE FROM {table}");
                 sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
             }
-            let sql = "INSERT INTO leaves (first, count, until_ms, keys, commitments, statements) VALUES (0, ?, 1, ?, ?, ?)";
+            let sql =
+                "INSERT INTO leaves (first, count, until_ms, keys, commitments, statements) VALUES (0, ?, 1, ?, ?, ?)";
             let insert = sqlx::query(sql).bind(count).bind(keys).bind(commitments).bind(literal(&plain));
             insert.execute(&mut connection).await.unwrap();
             connection.close().await.unwrap();
@@ -243,7 +250,8 @@ impl Bench {
         runtime.block_on(async {
             let url = format!("sqlite://{}", self.state().join("node.db").display());
             let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-            let insert = sqlx::query("INSERT OR REPLACE INTO object (digest, bytes) VALUES (?, ?)").bind(digest).bind(bytes);
+            let insert =
+                sqlx::query("INSERT OR REPLACE INTO object (digest, bytes) VALUES (?, ?)").bind(digest).bind(bytes);
             insert.execute(&mut connection).await.unwrap();
             connection.close().await.unwrap();
         });
@@ -315,7 +323,8 @@ fn a_node_that_lies_is_found_and_by_what() {
     bench.ask(6);
     let forked = bench.monitor(&[&socket], &with_state);
     assert!(kinds(&forked).contains(&"fork".to_owned()), "{forked:?}");
-    let evidence = forked.json()["findings"].as_array().unwrap().iter().find(|one| one["kind"] == "fork").cloned().unwrap();
+    let evidence =
+        forked.json()["findings"].as_array().unwrap().iter().find(|one| one["kind"] == "fork").cloned().unwrap();
     assert!(evidence["evidence"]["first"].is_string() && evidence["index"].is_u64(), "{evidence}");
     running.end();
     copy(&tiles, &forged_tiles);
@@ -401,7 +410,8 @@ fn whoever_does_not_answer_is_a_finding_and_holds_nothing_up() {
         while held[0].write_all(&chunk).is_ok() {}
     });
     let begun = Instant::now();
-    let found = run(polder(folder.path()).args(["audit", "monitor", "--once", "--timeout", "1", "-o", "json"]).args(&urls));
+    let found =
+        run(polder(folder.path()).args(["audit", "monitor", "--once", "--timeout", "1", "-o", "json"]).args(&urls));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!((found.code, kinds(&found)), (5, vec!["unreachable".to_owned(); 4]), "{found:?}");
 }

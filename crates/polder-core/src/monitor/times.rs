@@ -63,6 +63,8 @@ pub(super) fn instant(statement: &Statement) -> u64 {
         Statement::Decision(one) => one.at_ms,
         Statement::Execution(one) => one.ended_ms,
         Statement::Activation(one) => one.at_ms,
+        Statement::Import(one) => one.at_ms,
+        Statement::View(one) => one.at_ms,
         Statement::Link(one) => one.at_ms,
         Statement::Day(one) => one.until_ms,
     }

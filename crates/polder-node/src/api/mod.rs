@@ -249,6 +249,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/log/numbers", get(audit::numbers))
         .route("/api/v1/log/seen", get(audit::seen))
         .route("/api/v1/log/day", post(audit::state_day))
+        .route("/api/v1/log/changes", get(log::changes))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/api/v1/reload", post(reload))

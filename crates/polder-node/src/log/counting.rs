@@ -139,6 +139,7 @@ fn add(
         objects: None,
         policy: None,
         used: None,
+        beside: None,
     };
     take(counters, &leaf, now)?;
     added.push(leaf);

@@ -19,6 +19,7 @@ fn leaf(kind: &'static str, id: &DecisionId, at_ms: u64, text: &str) -> Leaf {
         objects: None,
         policy: None,
         used: None,
+        beside: None,
     }
 }
 
