@@ -3,9 +3,8 @@
 //! A node is a home, a factory or both. Nothing here decides anything.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,16 +46,16 @@ use crate::telemetry::Exporter;
 use crate::tokens::Tokens;
 use crate::upstream::Replicas;
 
+mod lock;
+
+use lock::lock;
+
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FIRST_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the end of a node waits for the last spans to go out.
 const TELEMETRY_END_MAX: Duration = Duration::from_secs(3);
-
-/// How long a start waits for the lock of a node that has just ended.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -212,7 +211,7 @@ impl Node {
             let (limits, workers, stop) = (limits.clone(), Arc::clone(&workers), shutdown.clone());
             tasks.spawn(server::serve(listener, config, pins, parts, limit, limits, workers, stop));
         }
-        let own = api::socket_router(Arc::clone(&self)).merge(self.log_router());
+        let own = api::socket_router(Arc::clone(&self), self.log_router());
         tasks.spawn(serve::serve_socket(socket, own, shutdown.clone()));
         if let Some(home) = &self.home {
             home.look_round().await;
@@ -385,22 +384,6 @@ impl Node {
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
-}
-
-/// One node for one state folder. The lock ends with its process, however that ends; the system may take a moment for it.
-async fn lock(state: &Path) -> Result<File, NodeError> {
-    let path = state.join("lock");
-    let failed = |reason: String| NodeError::System(format!("`{}`: {reason}", path.display()));
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(e.to_string()))?;
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
-            Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
-        }
-    }
-    Err(failed("another node runs in this folder: stop it, or use another `state`".to_owned()))
 }
 
 /// Whoever leaves `/v1` out of a base URL arrives here.

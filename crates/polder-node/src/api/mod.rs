@@ -258,9 +258,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .with_state(node)
 }
 
-/// The same routes for callers over the node's own socket.
-pub fn socket_router(node: Arc<Node>) -> Router {
-    router(node).layer(Extension(OwnSocket))
+/// The same routes for callers over the node's own socket, and the log as strangers read it.
+pub fn socket_router(node: Arc<Node>, log: Router) -> Router {
+    router(node).layer(Extension(OwnSocket)).merge(log)
 }
 
 async fn unknown_route(uri: http::Uri) -> Problem {
