@@ -77,106 +77,84 @@ impl Kind {
         Self::Mismatch,
     ];
 
-    /// The stable word, what follows, and what to do next.
-    fn words(self) -> [&'static str; 3] {
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Unreachable => {
-                ["unreachable", "nothing new is known of this log", "ask its operator; look again with `--once`"]
-            }
-            Self::Checkpoint => [
-                "checkpoint",
-                "nobody vouches for what is served",
-                "compare the key with the one that the operator publishes; keep the answer",
-            ],
-            Self::Unwitnessed => [
-                "unwitnessed",
-                "the log could show others another tree",
-                "look again; where it stays so, ask the witnesses why they do not sign",
-            ],
-            Self::Fork => [
-                "fork",
-                "the log has two histories; its signature proves it",
-                "keep the evidence, tell its users, trust none of its receipts from the smaller size on",
-            ],
-            Self::Shrunk => [
-                "shrunk",
-                "leaves that were shown are gone, or an old copy is served",
-                "keep the state file, and ask the operator for the checkpoint that was seen before",
-            ],
-            Self::Tiles => [
-                "tiles",
-                "nothing behind this checkpoint can be checked",
-                "have the operator run `polder log check`; look again",
-            ],
-            Self::Commitment => [
-                "commitment",
-                "the statement was changed since it was logged",
-                "ask the operator for the one that was logged",
-            ],
-            Self::Withheld => [
-                "withheld",
-                "nobody but the node knows what this leaf says",
-                "ask for the statement, or why it is gone",
-            ],
-            Self::Gap => [
-                "gap",
-                "leaves of this chain are missing from the log, or their order was changed",
-                "ask the operator for the numbers that are missing",
-            ],
-            Self::DoubleNumber => [
-                "double-number",
-                "two histories of one chain were kept",
-                "compare both leaves with the tenant's receipts",
-            ],
-            Self::LeftOut => [
-                "left-out",
-                "a leaf is not counted, so that it could be missing unseen",
-                "ask the operator why no link names it",
-            ],
-            Self::Day => {
-                ["day", "what was written on that day is not accounted for", "ask the operator for the statement"]
-            }
-            Self::Backdated => {
-                ["backdated", "it was written later than it says", "do not rely on its instant; ask what the clock did"]
-            }
-            Self::Postdated => [
-                "postdated",
-                "it was written earlier than it says",
-                "do not rely on its instant; ask what the clock did",
-            ],
-            Self::Foreign => {
-                ["foreign", "no node speaks for another", "ask the operator where the statement comes from"]
-            }
-            Self::Policy => [
-                "policy",
-                "the decision was not made by the owner's policy of its time",
-                "show it to the owner: `polder policy history` lists what was in force",
-            ],
-            Self::Verdict => [
-                "verdict",
-                "the decision does not follow from its policies and facts",
-                "replay its receipt (`polder replay`), and show it to the owner",
-            ],
-            Self::Sources => {
-                ["sources", "this decision cannot be checked", "ask the node for what the decision names by digest"]
-            }
-            Self::UnpairedExecution => [
-                "unpaired-execution",
-                "work ran without a decision in its home's log: the home left it out, or the factory made it up",
-                "ask the tenant for a receipt of this decision",
-            ],
-            Self::Mismatch => [
-                "mismatch",
-                "the home and the factory do not tell of the same work",
-                "compare both statements with the receipt",
-            ],
+            Self::Unreachable => "unreachable",
+            Self::Checkpoint => "checkpoint",
+            Self::Unwitnessed => "unwitnessed",
+            Self::Fork => "fork",
+            Self::Shrunk => "shrunk",
+            Self::Tiles => "tiles",
+            Self::Commitment => "commitment",
+            Self::Withheld => "withheld",
+            Self::Gap => "gap",
+            Self::DoubleNumber => "double-number",
+            Self::LeftOut => "left-out",
+            Self::Day => "day",
+            Self::Backdated => "backdated",
+            Self::Postdated => "postdated",
+            Self::Foreign => "foreign",
+            Self::Policy => "policy",
+            Self::Verdict => "verdict",
+            Self::Sources => "sources",
+            Self::UnpairedExecution => "unpaired-execution",
+            Self::Mismatch => "mismatch",
         }
     }
 
-    /// The stable word.
-    pub fn as_str(self) -> &'static str {
-        let [word, ..] = self.words();
-        word
+    /// What follows from it.
+    fn follows(self) -> &'static str {
+        match self {
+            Self::Unreachable => "nothing new is known of this log",
+            Self::Checkpoint => "nobody vouches for what is served",
+            Self::Unwitnessed => "the log could show others another tree",
+            Self::Fork => "the log has two histories; its signature proves it",
+            Self::Shrunk => "leaves that were shown are gone, or an old copy is served",
+            Self::Tiles => "nothing behind this checkpoint can be checked",
+            Self::Commitment => "the statement was changed since it was logged",
+            Self::Withheld => "nobody but the node knows what this leaf says",
+            Self::Gap => "leaves of this chain are missing from the log, or their order was changed",
+            Self::DoubleNumber => "two histories of one chain were kept",
+            Self::LeftOut => "a leaf is not counted, so that it could be missing unseen",
+            Self::Day => "what was written on that day is not accounted for",
+            Self::Backdated => "it was written later than it says",
+            Self::Postdated => "it was written earlier than it says",
+            Self::Foreign => "no node speaks for another",
+            Self::Policy => "the decision was not made by the owner's policy of its time",
+            Self::Verdict => "the decision does not follow from its policies and facts",
+            Self::Sources => "this decision cannot be checked",
+            Self::UnpairedExecution => {
+                "work ran without a decision in its home's log: the home left it out, or the factory made it up"
+            }
+            Self::Mismatch => "the home and the factory do not tell of the same work",
+        }
+    }
+
+    /// What to do next.
+    fn next(self) -> &'static str {
+        match self {
+            Self::Unreachable => "ask its operator; look again with `--once`",
+            Self::Checkpoint => "compare the key with the one that the operator publishes; keep the answer",
+            Self::Unwitnessed => "look again; where it stays so, ask the witnesses why they do not sign",
+            Self::Fork => "keep the evidence, tell its users, trust none of its receipts from the smaller size on",
+            Self::Shrunk => "keep the state file, and ask the operator for the checkpoint that was seen before",
+            Self::Tiles => "have the operator run `polder log check`; look again",
+            Self::Commitment => "ask the operator for the one that was logged",
+            Self::Withheld => "ask for the statement, or why it is gone",
+            Self::Gap => "ask the operator for the numbers that are missing",
+            Self::DoubleNumber => "compare both leaves with the tenant's receipts",
+            Self::LeftOut => "ask the operator why no link names it",
+            Self::Day => "ask the operator for the statement",
+            Self::Backdated => "do not rely on its instant; ask what the clock did",
+            Self::Postdated => "do not rely on its instant; ask what the clock did",
+            Self::Foreign => "ask the operator where the statement comes from",
+            Self::Policy => "show it to the owner: `polder policy history` lists what was in force",
+            Self::Verdict => "replay its receipt (`polder replay`), and show it to the owner",
+            Self::Sources => "ask the node for what the decision names by digest",
+            Self::UnpairedExecution => "ask the tenant for a receipt of this decision",
+            Self::Mismatch => "compare both statements with the receipt",
+        }
     }
 }
 
@@ -204,8 +182,7 @@ pub struct Finding {
 impl Finding {
     /// A finding about a log.
     pub fn new(kind: Kind, log: &str, index: Option<u64>, claimed: impl Into<String>) -> Self {
-        let [_, follows, next] = kind.words();
-        let (follows, next) = (follows.to_owned(), next.to_owned());
+        let (follows, next) = (kind.follows().to_owned(), kind.next().to_owned());
         Self { kind, log: log.to_owned(), index, claimed: claimed.into(), follows, next, evidence: None }
     }
 }
