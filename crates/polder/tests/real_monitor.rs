@@ -48,7 +48,7 @@ fn an_honest_federation_gives_no_finding() {
     assert_eq!((first.code, kinds(&first)), (5, vec!["unreachable".to_owned()]), "{first:?}");
     let decided: u64 =
         first.json()["logs"].as_array().unwrap().iter().map(|one| one["decisions"].as_u64().unwrap()).sum();
-    assert!(decided >= 6 && first.json()["paired"].as_u64().unwrap() >= 4, "{first:?}");
+    assert!(decided >= 6 && first.json()["paired"].as_u64().unwrap() >= 3, "{first:?}");
     // The day so far is stated, and what was seen is not read again.
     let home = demo.node_folder("bank-home").join("state/api.sock");
     let day = run(polder(demo.around()).args(["log", "day", "-o", "json", "--socket"]).arg(&home));
@@ -335,6 +335,7 @@ const EXECUTION: &str = "polder/execution/v1";
 fn a_node_that_lies_is_found_and_by_what() {
     let bench = Bench::new();
     let (socket, tiles) = (bench.socket(), bench.state().join("log"));
+    let other_tiles = bench.folder.path().join("other-tiles");
     let before = bench.save("before");
     let seen = bench.folder.path().join("seen.json");
     let with_state = ["--state", seen.to_str().unwrap()];
@@ -343,10 +344,12 @@ fn a_node_that_lies_is_found_and_by_what() {
     bench.ask(2);
     let honest = bench.monitor(&[&socket], &with_state);
     assert_eq!((honest.code, kinds(&honest)), (0, Vec::<String>::new()), "{honest:?}");
-    let rows = bench.rows();
     running.end();
     let honest = bench.save("honest");
-    let forged_tiles = bench.folder.path().join("other-tiles");
+    // With the links that were written when it stopped.
+    let running = bench.start();
+    let rows = bench.rows();
+    running.end();
 
     // An old copy, on which the node goes on: another history than the one that was seen.
     bench.restore(&before);
@@ -360,12 +363,12 @@ fn a_node_that_lies_is_found_and_by_what() {
         forked.json()["findings"].as_array().unwrap().iter().find(|one| one["kind"] == "fork").cloned().unwrap();
     assert!(evidence["evidence"]["first"].is_string() && evidence["index"].is_u64(), "{evidence}");
     running.end();
-    copy(&tiles, &forged_tiles);
+    copy(&tiles, &other_tiles);
 
     // Two askers are shown two histories: neither was seen before.
     bench.restore(&honest);
     let running = bench.start();
-    let split = bench.monitor(&[&forged_tiles, &socket], &[]);
+    let split = bench.monitor(&[&other_tiles, &socket], &[]);
     assert!(kinds(&split).contains(&"fork".to_owned()), "{split:?}");
     running.end();
 

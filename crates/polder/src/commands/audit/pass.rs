@@ -47,20 +47,29 @@ pub struct Pass<'a> {
     pub findings: Vec<Finding>,
     pub looked: Vec<Looked>,
     objects: Objects,
+    /// Of each log, which source gave what is known of it now.
+    newest: BTreeMap<String, usize>,
 }
 
 impl<'a> Pass<'a> {
     /// A look with what is known.
     pub fn new(anchors: &'a Anchors, state: &'a mut State) -> Self {
-        Self { anchors, state, findings: Vec::new(), looked: Vec::new(), objects: Objects::new() }
+        Self {
+            anchors,
+            state,
+            findings: Vec::new(),
+            looked: Vec::new(),
+            objects: Objects::new(),
+            newest: BTreeMap::new(),
+        }
     }
 
     /// Looks at all logs, one after another.
     pub async fn run(&mut self, sources: &[Source]) {
         let mut others = self.others(sources).await;
-        for source in sources {
+        for (number, source) in sources.iter().enumerate() {
             let mut looked = Looked { log: source.name.clone(), ..Looked::default() };
-            if let Err(finding) = self.look(source, &mut looked, &mut others).await {
+            if let Err(finding) = self.look((number, sources), &mut looked, &mut others).await {
                 self.findings.push(*finding);
             }
             self.looked.push(looked);
@@ -95,10 +104,11 @@ impl<'a> Pass<'a> {
 
     async fn look(
         &mut self,
-        source: &Source,
+        (number, sources): (usize, &[Source]),
         looked: &mut Looked,
         others: &mut BTreeMap<String, Vec<Shown>>,
     ) -> Result<(), Box<Finding>> {
+        let Some(source) = sources.get(number) else { return Ok(()) };
         let unreachable = |log: &str, says: String| Box::new(Finding::new(Kind::Unreachable, log, None, says));
         let note = source.checkpoint().await.map_err(|says| unreachable(&source.name, says))?;
         let origin = note.lines().next().unwrap_or_default().to_owned();
@@ -113,6 +123,12 @@ impl<'a> Pass<'a> {
         };
         looked.log.clone_from(&origin);
         let mut log = self.state.logs.remove(&origin).unwrap_or_else(|| Log::new(&*origin));
+        if let Some(finding) = self.behind(sources, &log, &note).await {
+            looked.leaves = log.size();
+            self.state.logs.insert(origin, log);
+            self.findings.extend(finding);
+            return Ok(());
+        }
         let known = log.clone();
         let (shown, found) = log.look(&note, &key, self.anchors.policy.as_ref());
         self.findings.extend(found);
@@ -121,7 +137,11 @@ impl<'a> Pass<'a> {
                 // Whoever asks next is told the same, or there is a fork.
                 others.entry(origin.clone()).or_default().push(shown.clone());
                 let others = others.get(&origin).cloned().unwrap_or_default();
-                self.read(source, &mut log, &shown, &others, looked).await
+                let read = self.read(source, &mut log, &shown, &others, looked).await;
+                if log.last() == Some(&shown) {
+                    self.newest.insert(origin.clone(), number);
+                }
+                read
             }
             None => {
                 log = known;
@@ -131,6 +151,14 @@ impl<'a> Pass<'a> {
         looked.leaves = log.size();
         self.state.logs.insert(origin.clone(), log);
         result.map_err(|says| unreachable(&origin, says))
+    }
+
+    /// Whether another source of this very look has shown more of the log; then this one is merely behind, or shows another history.
+    async fn behind(&self, sources: &[Source], log: &Log, note: &str) -> Option<Option<Finding>> {
+        let newest = sources.get(*self.newest.get(log.origin())?)?;
+        let (_, shown) = self.signed(note)?;
+        let last = log.last().filter(|last| shown.size < last.size)?;
+        Some(forked(newest, log, &shown, last).await)
     }
 
     /// Takes what has grown, and reads its statements where they are shown.
