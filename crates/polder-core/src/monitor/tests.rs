@@ -171,7 +171,7 @@ enum Lie {
     Withheld,
     /// A statement is shown that is another than was logged.
     Rewritten,
-    /// A decision claims to be two hours older.
+    /// A decision claims to be three days older.
     Backdated,
     /// A decision claims to be made tomorrow.
     Postdated,
@@ -377,7 +377,7 @@ impl Federation {
             (_, Some(worse)) if self.lies(Lie::WrongChoice) => {
                 record.statement.factory = Some(record.verdicts[*worse].factory.clone());
             }
-            _ if self.lies(Lie::Backdated) => record.statement.at_ms -= 7_200_000,
+            _ if self.lies(Lie::Backdated) => record.statement.at_ms -= 3 * 86_400_000,
             _ if self.lies(Lie::Postdated) => record.statement.at_ms += 10 * 86_400_000,
             _ if self.lies(Lie::OtherPolicy) => {
                 record.statement.policies.owner = policy_digest(crate::tests::OPEN);
