@@ -67,6 +67,7 @@ enum Command {
     Doctor(commands::doctor::Arguments),
     Facts(commands::facts::Arguments),
     Framework(commands::framework::Arguments),
+    Twin(commands::twin::Arguments),
     Completions(commands::completions::Arguments),
 }
 
@@ -112,6 +113,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
             Command::Facts(arguments) => commands::facts::run(arguments, output).await,
             Command::Framework(arguments) => commands::framework::run(&arguments, output),
+            Command::Twin(arguments) => commands::twin::run(arguments, output).await,
             Command::Completions(arguments) => commands::completions::run(&arguments),
         }
     });

@@ -17,6 +17,7 @@ pub mod receipt;
 pub mod replay;
 pub mod status;
 pub mod token;
+pub mod twin;
 pub mod up;
 pub mod verify;
 pub mod why;
