@@ -22,7 +22,7 @@ pub mod site;
 mod source;
 pub mod tally;
 
-pub use outcome::{Bottleneck, DemandOutcome, Outcome, SealShare, SiteOutcome};
+pub use outcome::{Bottleneck, DemandOutcome, HallOutcome, Outcome, SealShare, SiteOutcome};
 
 use home::{Home, Known, Placed};
 use plan::{Job, Plan, Use};

@@ -136,7 +136,8 @@ impl Report {
 
     fn site(&self, site: &SiteOutcome) -> Value {
         json!({
-            "factory": site.id, "place": site.place, "from": self.from(site.line), "whole": figures(&site.whole),
+            "factory": site.id, "place": site.place, "from": self.from(site.line), "halls": site.halls,
+            "whole": figures(&site.whole),
             "waiting_at_the_end": site.left.0, "running_at_the_end": site.left.1,
             "months": site.months.iter().map(figures).collect::<Vec<_>>(),
         })

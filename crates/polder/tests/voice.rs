@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
-    "log", "kill", "key", "token", "budget", "doctor", "facts", "completions",
+    "log", "kill", "key", "token", "budget", "doctor", "facts", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -34,6 +34,7 @@ fn help() {
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
         .chain([vec!["receipt", "export", "--help"]])
         .chain(["check", "alarms"].map(|task| vec!["log", task, "--help"]))
+        .chain(["init", "run", "calibrate"].map(|task| vec!["twin", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

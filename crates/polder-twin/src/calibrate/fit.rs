@@ -1,12 +1,16 @@
 //! Least squares on relative errors, and what is left over.
 //!
-//! Three folds are whole stretches of time, because measurements that stand beside each other resemble each other, and leaving out every
+//! What is left out in turn are whole stretches of time, halves and quarters, because measurements that stand beside each other resemble each other, and leaving out every
 //! tenth would flatter any model. Absent: anything that reads the meter to predict it.
 
 use serde::Serialize;
 
-/// Stretches that are left out in turn.
-const FOLDS: usize = 4;
+/// In how many stretches the time is cut, one of them being left out in turn. Halves are what a new day is like; quarters are
+/// more of them.
+const FOLDS: [usize; 2] = [2, 4];
+/// What a band that was seen on two halves has to be widened by for a time that is like neither: the root of 1 + 1/2, as for the
+/// mean of two.
+const NEW_TIME: f64 = 1.224_744_871;
 /// The part of what is left over that the band is to hold, in thousandths.
 const BAND_PER_MILLE: usize = 950;
 
@@ -64,20 +68,22 @@ pub fn fit(samples: &[Sample], shapes: &[f64]) -> Option<Model> {
     let (idle_watts, busy_watts) = line(samples.iter(), place)?;
     let shape = shapes.get(place).copied()?;
     let left_out_mape_percent = mean(&errors) * 100.0;
-    let band_percent = band(errors) * 100.0;
+    let band_percent = band(errors) * NEW_TIME * 100.0;
     Some(Model { idle_watts, busy_watts, shape, place, band_percent, left_out_mape_percent })
 }
 
 /// The absolute relative errors of every sample, predicted from the other stretches.
 fn left_out(samples: &[Sample], place: usize) -> Option<Vec<f64>> {
-    let length = samples.len().div_ceil(FOLDS).max(1);
-    let mut errors = Vec::with_capacity(samples.len());
-    for (number, fold) in samples.chunks(length).enumerate() {
-        let others = samples.chunks(length).enumerate().filter(|(other, _)| *other != number);
-        let (idle_watts, busy_watts) = line(others.flat_map(|(_, fold)| fold), place)?;
-        for sample in fold {
-            let predicted = idle_watts + busy_watts * sample.busy.get(place).copied().unwrap_or(0.0);
-            errors.push(((sample.watts - predicted) / predicted).abs());
+    let mut errors = Vec::with_capacity(samples.len() * FOLDS.len());
+    for folds in FOLDS {
+        let length = samples.len().div_ceil(folds).max(1);
+        for (number, fold) in samples.chunks(length).enumerate() {
+            let others = samples.chunks(length).enumerate().filter(|(other, _)| *other != number);
+            let (idle_watts, busy_watts) = line(others.flat_map(|(_, fold)| fold), place)?;
+            for sample in fold {
+                let predicted = idle_watts + busy_watts * sample.busy.get(place).copied().unwrap_or(0.0);
+                errors.push(((sample.watts - predicted) / predicted).abs());
+            }
         }
     }
     Some(errors)

@@ -51,7 +51,7 @@ fn a_load_that_never_changes_teaches_nothing() {
 
 #[test]
 fn spans_are_read() {
-    let ms = |from, until| Some(Span { from_ms: from * 3_600_000, until_ms: until * 3_600_000 });
+    let ms = |from: u64, until: u64| Some(Span { from_ms: from * 3_600_000, until_ms: until * 3_600_000 });
     assert_eq!(Span::parse("0d..2d"), ms(0, 48));
     assert_eq!(Span::parse("12h..2d"), ms(12, 48));
     for text in ["", "0d", "2d..1d", "1d..1d", "a..b", "0..2", "-1d..2d", "0d..99999999999999999999d"] {

@@ -5,7 +5,7 @@
 //! takes is accelerators + losses + cooling, what the grid gives is that, less what the battery gave, plus what it took. Absent:
 //! anything that jobs say of themselves; a test adds those up and comes to the same.
 
-use super::plan::{Battery, Chain, Cooling, Grid, SitePlan};
+use super::plan::{Battery, Chain, Cooling, SitePlan};
 use super::pool::{Blocked, Power};
 use crate::calendar::HOUR_US;
 use crate::draw::wave;

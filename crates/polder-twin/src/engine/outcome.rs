@@ -42,6 +42,8 @@ pub struct SiteOutcome {
     pub place: String,
     /// Where the study describes it.
     pub line: usize,
+    /// Its halls.
+    pub halls: Vec<HallOutcome>,
     /// Each month.
     pub months: Vec<Figures>,
     /// All of them.
@@ -50,6 +52,19 @@ pub struct SiteOutcome {
     pub tallies: Vec<Tally>,
     /// What waits and what runs at the end.
     pub left: (u64, u64),
+}
+
+/// A hall, and when it was there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HallOutcome {
+    /// Its name.
+    pub hall: String,
+    /// Its accelerators.
+    pub accelerators: u32,
+    /// The day.
+    pub there_from: String,
+    /// What it costs to build, in thousands of euro.
+    pub cost_keur: u64,
 }
 
 /// What came of a stream of work.
@@ -105,7 +120,8 @@ pub struct Bottleneck {
 pub(super) fn of(engine: &Engine, sites: &[Site]) -> Outcome {
     let begin = engine.plan.begin;
     let last = Date(begin.0 + engine.now_us.saturating_sub(1) / crate::calendar::DAY_US);
-    let sites: Vec<SiteOutcome> = engine.places.iter().zip(sites).map(|(plan, site)| of_site(plan, site)).collect();
+    let sites: Vec<SiteOutcome> =
+        engine.places.iter().zip(sites).map(|(plan, site)| of_site(begin, plan, site)).collect();
     let demand = |number: usize| of_demand(engine, number, &sites);
     Outcome {
         months: (begin.month()..=last.month()).collect(),
@@ -116,13 +132,20 @@ pub(super) fn of(engine: &Engine, sites: &[Site]) -> Outcome {
     }
 }
 
-fn of_site(plan: &super::plan::SitePlan, site: &Site) -> SiteOutcome {
+fn of_site(begin: Date, plan: &super::plan::SitePlan, site: &Site) -> SiteOutcome {
+    let hall = |hall: &super::plan::HallPlan| HallOutcome {
+        hall: hall.id.clone(),
+        accelerators: hall.accelerators,
+        there_from: Date(begin.0 + hall.from_us / crate::calendar::DAY_US).to_string(),
+        cost_keur: hall.cost_keur,
+    };
     let mut whole = Figures::default();
     site.months.iter().for_each(|month| whole.add(month));
     SiteOutcome {
         id: plan.id.to_string(),
         place: plan.place.clone(),
         line: plan.line,
+        halls: plan.halls.iter().map(hall).collect(),
         months: site.months.clone(),
         whole,
         tallies: site.tallies.clone(),

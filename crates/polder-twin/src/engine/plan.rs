@@ -100,6 +100,8 @@ pub struct HallPlan {
     pub accelerators: u32,
     /// When it is there.
     pub from_us: u64,
+    /// What it costs to build, in thousands of euro.
+    pub cost_keur: u64,
     /// What stands in it.
     pub kind: Accelerator,
 }

@@ -93,7 +93,8 @@ impl Site {
                 site.arrive(hall);
             }
         }
-        site.limit();
+        site.limit(0);
+        site.next_failure(0);
         site
     }
 
@@ -170,7 +171,7 @@ impl Site {
     /// Counts up to an instant and closes the last hour, though it may not be over.
     pub fn close(&mut self, at_us: u64) {
         self.meter.advance(at_us, &self.flow());
-        self.close_hour();
+        self.keep_hour();
     }
 
     fn flow(&self) -> Flow {
@@ -270,7 +271,7 @@ impl Site {
         } else if self.next_failure_us == now_us {
             self.fail(now_us);
         } else {
-            self.close_hour();
+            self.next_hour(now_us);
         }
         self.schedule_all(now_us);
     }
@@ -289,7 +290,7 @@ impl Site {
                 self.power.it_mw = self.installed.0;
             }
         }
-        self.limit();
+        self.limit(now_us);
     }
 
     /// Units of an accelerator in the pool that it belongs to.
@@ -341,10 +342,11 @@ impl Site {
             self.add_down(place, 1, false);
             self.repairs.push(Reverse((now_us + plan.repair_us, u32::try_from(place).unwrap_or(u32::MAX))));
             let Some((pool_place, seats, _)) = self.seats(place) else { return };
-            for seat in 0..u64::from(seats) {
+            // The place of the next is that of the one before, once that is gone.
+            for _ in 0..seats {
                 let power = &mut self.power;
                 let pool = self.pools.get_mut(pool_place);
-                let Some(run) = pool.and_then(|pool| pool.strike(place, unit * u64::from(seats) + seat, power)) else {
+                let Some(run) = pool.and_then(|pool| pool.strike(place, unit * u64::from(seats), power)) else {
                     break;
                 };
                 self.count(&run, now_us, false);
@@ -378,8 +380,8 @@ impl Site {
         self.power.it_mw = 0;
     }
 
-    /// Ends an hour: what it came to goes to its month, and the next one has its own conditions.
-    fn close_hour(&mut self) {
+    /// What the hour came to goes to its month.
+    fn keep_hour(&mut self) {
         let figures = self.meter.close(&self.plan, &self.conditions);
         let day = Date(self.begin.0 + self.hour / 24);
         let month = usize::try_from(day.month() - self.first_month).unwrap_or(0);
@@ -389,18 +391,19 @@ impl Site {
         if let Some(sum) = self.months.get_mut(month) {
             sum.add(&figures);
         }
+    }
+
+    /// The next hour has its own conditions.
+    fn next_hour(&mut self, now_us: u64) {
+        self.keep_hour();
         self.hour += 1;
         self.conditions = Conditions::of(&self.plan, self.hour, day_of_year(self.begin));
-        if self.hour == 1 {
-            self.next_failure(self.hour * HOUR_US);
-        }
-        self.limit();
+        self.limit(now_us);
     }
 
     /// Sets what may be drawn, and suspends what no longer fits, the youngest first; it goes on where it stopped.
-    fn limit(&mut self) {
+    fn limit(&mut self, now_us: u64) {
         (self.power.ceiling_mw, self.power.limit) = self.meter.ceiling(&self.plan, &self.conditions, self.installed.1);
-        let now_us = self.hour * HOUR_US;
         while self.power.it_mw > self.power.ceiling_mw {
             let power = &mut self.power;
             let [batch, sessions] = &mut self.pools;
@@ -411,12 +414,10 @@ impl Site {
                     None => return,
                 },
             };
-            // Plans may change within an hour.
-            let at_us = now_us.max(run.start_us);
-            self.count(&run, at_us, true);
+            self.count(&run, now_us, true);
             let whole = (run.end_us - run.start_us).max(1);
             let left = |us: u64| {
-                let part = u128::from(us) * u128::from(run.end_us - at_us) / u128::from(whole);
+                let part = u128::from(us) * u128::from(run.end_us - now_us) / u128::from(whole);
                 u64::try_from(part).unwrap_or(us).max(1)
             };
             let job = Job { run_us: left(run.job.run_us), limit_us: left(run.job.limit_us), ..run.job };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use polder_core::facts::Claim;
-use polder_core::labels::{Country, EU};
+use polder_core::labels::{Closed as _, Country, EU};
 
 use super::plan::{Job, Plan, Scheduler, Source, Use};
 use super::pool::{Pool, Power};
@@ -305,7 +305,7 @@ fn nothing_is_placed_outside_policy() {
         let facts = &federation.factory(site).unwrap().facts;
         facts.iter().any(|fact| fact.issuer.is_some() && is(&fact.claim))
     };
-    let eu = |country: &Country| EU.contains(country);
+    let eu = |country: &Country| EU.contains(country.as_str());
     let site_in_eu = |site: &str| attested(site, &|claim| matches!(claim, Claim::Site { country, .. } if eu(country)));
     let may = |demand: &str, site: &str| match demand {
         "bank-questions" => {

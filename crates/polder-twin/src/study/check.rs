@@ -263,6 +263,7 @@ impl Source<'_> {
                 used_for: self.use_of(&hall.used_for)?,
                 accelerators: u32::try_from(accelerators).unwrap_or(u32::MAX),
                 from_us: there.map_or(0, |date| date.0.saturating_sub(begin.0) * DAY_US),
+                cost_keur: hall.cost_keur,
                 kind: kind.clone(),
             });
         }
