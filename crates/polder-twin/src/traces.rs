@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::plan::Job;
 
+#[cfg(feature = "parquet")]
+pub mod columns;
+#[cfg(not(feature = "parquet"))]
+#[path = "traces/unread.rs"]
 pub mod columns;
 mod text;
 

@@ -1,6 +1,7 @@
 //! Tests of calibration: what was made up is found again, and the development data, where it is there, is predicted within what is asked.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[cfg(feature = "parquet")]
 use std::path::Path;
 
 use super::*;
@@ -61,6 +62,7 @@ fn spans_are_read() {
 }
 
 /// Two days of a real data centre; not part of the project. `POLDER_TWIN_DATA` names the folder.
+#[cfg(feature = "parquet")]
 #[test]
 fn the_development_data_is_predicted() {
     let Some(folder) = std::env::var_os("POLDER_TWIN_DATA") else {

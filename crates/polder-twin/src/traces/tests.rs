@@ -73,6 +73,7 @@ fn a_fork_reads_on_from_the_same_place() {
 }
 
 /// Parquet files are written here, so that none has to be shipped.
+#[cfg(feature = "parquet")]
 #[test]
 fn tasks_in_parquet() {
     use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
@@ -113,5 +114,15 @@ optional int64 duration; optional int32 cpu_count; }";
         [(0, 4, 1_500_000), (2 * second, 1, 2_500_000), (10 * second, 4, 1_500_000), (12 * second, 1, 2_500_000)]
     );
     assert_eq!(reading.wrong().first.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 5]);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_parquet_its_files_are_refused() {
+    let path = std::env::temp_dir().join(format!("polder-twin-no-{}.parquet", std::process::id()));
+    std::fs::write(&path, "PAR1").unwrap();
+    let traced = Traced { format: Format::Tasks, path: path.clone(), processors_per_accelerator: 1 };
+    assert!(traced.open().unwrap_err().to_string().contains("--features parquet"));
     std::fs::remove_file(path).unwrap();
 }
