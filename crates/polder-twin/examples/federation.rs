@@ -3,18 +3,10 @@
 //! `cargo xtask soak federation` and `cargo xtask mutants` run it; a failing seed is run again alone with `--tell`. Judging is the
 //! library's. Absent: anything that hangs on which thread ran what; a seed is a schedule wherever it runs.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use polder_twin::chance::{Counts, Realm, Report, run, tell};
-
-/// Most offers of a job, on average.
-const OFFERS_PER_JOB_MAX: u64 = 2;
-/// One schedule in so many is run twice, and must leave the same trace.
-const TWICE: u64 = 50;
+use polder_twin::chance::{Counts, Found, Realm, many, run, tell};
 
 #[derive(Clone, Copy)]
 struct Asked {
@@ -24,14 +16,6 @@ struct Asked {
     /// Ends at the first violation.
     first: bool,
     tell: Option<u64>,
-}
-
-#[derive(Default)]
-struct Found {
-    violations: BTreeMap<u64, Vec<String>>,
-    counts: Counts,
-    hash: u64,
-    schedules: u64,
 }
 
 fn main() -> ExitCode {
@@ -53,7 +37,8 @@ fn main() -> ExitCode {
         };
     }
     let begun = Instant::now();
-    match all(asked) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    match many(asked.schedules, asked.seed, threads, asked.first) {
         Ok(found) => {
             print(&asked, &found, begun.elapsed().as_millis());
             ExitCode::from(u8::from(!found.violations.is_empty()))
@@ -86,73 +71,8 @@ fn read(mut args: impl Iterator<Item = String>) -> Option<Asked> {
     Some(asked)
 }
 
-/// Runs the schedules of `seed`, `seed + 1` and so on.
-fn all(asked: Asked) -> Result<Found, String> {
-    let (next, stop, found) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(Found::default()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let failed = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| match Realm::new() {
-                Ok(realm) => work(&asked, &realm, &next, &stop, &found),
-                Err(error) => drop(failed.lock().map(|mut failed| *failed = Some(error))),
-            });
-        }
-    });
-    if let Some(error) = failed.into_inner().ok().flatten() {
-        return Err(error);
-    }
-    let mut found = found.into_inner().map_err(|e| e.to_string())?;
-    // Only many schedules have an average.
-    if found.schedules >= 1_000 && found.counts.offers > found.counts.jobs * OFFERS_PER_JOB_MAX {
-        let what = format!("{} offers for {} jobs", found.counts.offers, found.counts.jobs);
-        found.violations.entry(asked.seed).or_default().push(what);
-    }
-    Ok(found)
-}
-
-fn work(asked: &Asked, realm: &Realm, next: &AtomicU64, stop: &AtomicBool, found: &Mutex<Found>) {
-    let mut own = Found::default();
-    while !stop.load(Ordering::Relaxed) {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= asked.schedules {
-            break;
-        }
-        let seed = asked.seed.wrapping_add(number);
-        let report = one(realm, seed, number.is_multiple_of(TWICE));
-        own.counts = own.counts.and(report.counts);
-        own.schedules += 1;
-        // Added up, so that the order in which threads finish does not show.
-        own.hash = own.hash.wrapping_add(report.hash ^ seed);
-        if !report.violations.is_empty() {
-            own.violations.insert(seed, report.violations);
-            if asked.first {
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-    if let Ok(mut found) = found.lock() {
-        found.violations.append(&mut own.violations);
-        found.counts = found.counts.and(own.counts);
-        found.hash = found.hash.wrapping_add(own.hash);
-        found.schedules += own.schedules;
-    }
-}
-
-/// One schedule; a panic is a violation like others.
-fn one(realm: &Realm, seed: u64, twice: bool) -> Report {
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut report = run(realm, seed);
-        if twice && run(realm, seed).hash != report.hash {
-            report.violations.push("the same seed left another trace".to_owned());
-        }
-        report
-    }));
-    caught.unwrap_or_else(|_| Report { seed, violations: vec!["a machine panicked".to_owned()], ..Report::default() })
-}
-
 fn print(asked: &Asked, found: &Found, wall_ms: u128) {
-    let Counts { jobs, offers, runs, reruns, settled, disputed, crashes, messages } = found.counts;
+    let Counts { jobs, offers, runs, reruns, settled, disputed, crashes, messages, placeable, placed } = found.counts;
     if asked.json {
         let violations: Vec<_> = found
             .violations
@@ -161,7 +81,7 @@ fn print(asked: &Asked, found: &Found, wall_ms: u128) {
             .collect();
         let counts = serde_json::json!({
             "jobs": jobs, "offers": offers, "runs": runs, "reruns": reruns, "settled": settled, "disputed": disputed,
-            "crashes": crashes, "messages": messages,
+            "crashes": crashes, "messages": messages, "placeable": placeable, "placed": placed,
         });
         println!(
             "{}",
@@ -176,7 +96,7 @@ fn print(asked: &Asked, found: &Found, wall_ms: u128) {
     println!(
         "{jobs} jobs, {offers} offers, {runs} runs, {reruns} jobs ran again, {settled} receipts settled, {disputed} disputed"
     );
-    println!("{crashes} crashes, {messages} messages");
+    println!("{crashes} crashes, {messages} messages; {placed} of {placeable} placeable jobs were placed");
     for (seed, what) in &found.violations {
         println!("seed {seed}: {}\n  replay: {}", what.join("; "), replay(*seed));
     }

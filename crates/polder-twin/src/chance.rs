@@ -14,14 +14,18 @@ mod clock;
 mod dice;
 mod disk;
 mod liar;
+mod many;
 mod plan;
 mod process;
 mod realm;
+mod rush;
 mod site;
 mod stage;
 mod trace;
 
+pub use many::{Found, OFFERS_PER_JOB_MAX, many};
 pub use realm::Realm;
+pub use rush::rush;
 
 use plan::Plan;
 use stage::Stage;
@@ -58,6 +62,10 @@ pub struct Counts {
     pub crashes: u64,
     /// Messages that were sent.
     pub messages: u64,
+    /// Acknowledged jobs that somebody honest could and might run.
+    pub placeable: u64,
+    /// Those of them that ran.
+    pub placed: u64,
 }
 
 impl Counts {
@@ -72,6 +80,8 @@ impl Counts {
             disputed: self.disputed + other.disputed,
             crashes: self.crashes + other.crashes,
             messages: self.messages + other.messages,
+            placeable: self.placeable + other.placeable,
+            placed: self.placed + other.placed,
         }
     }
 }

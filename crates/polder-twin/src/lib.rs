@@ -7,4 +7,5 @@
 
 pub mod chance;
 pub mod federation;
+pub mod kueue;
 pub mod scenario;

@@ -13,30 +13,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::message::{Message, Room, VERSION, VERSION_MIN};
-use super::queue::{self, Why};
+use super::queue::Why;
 use super::receipt::JobReceipt;
 use super::row::v1::{JobRow, Row, SliceRow, State, SubmissionRow};
-use super::spec::{Abilities, Resources};
-use super::{Effect, Epoch, JobId, Nonce, Nonces, Now, Order};
+use super::spec::Resources;
+use super::{Effect, JobId, Nonce, Nonces, Now, Order};
 use crate::breaker::{self, Breaker};
 use crate::canonical::Digest;
-use crate::ids::{AwardId, NodeId, TenantId};
+use crate::ids::{NodeId, TenantId};
 use crate::keys::Signed;
-use crate::ledger::books::{Books, BooksError, Entry};
+use crate::ledger::books::{Books, BooksError};
 use crate::placement::Outcome;
 use crate::policy::Cause;
 use crate::request::Request;
 
+mod event;
 mod leases;
 mod money;
 mod places;
 mod receipts;
+mod settings;
 mod submit;
 
+pub use event::{Answer, Event};
 pub use places::{JOB_TOO_DEAR, JOB_UNFIT};
+pub use settings::{Settings, Sheet};
 pub use submit::Submission;
 
 /// What a home asks of its node while it steps.
@@ -58,168 +60,6 @@ pub struct Choice {
     pub factory: Option<NodeId>,
 }
 
-/// What a home goes by. All times are in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// How long a grant lasts.
-    pub lease_ms: u64,
-    /// How long an offer stands.
-    pub offer_ms: u64,
-    /// When an unanswered message is sent again.
-    pub resend_ms: u64,
-    /// When jobs that could not be placed are looked at again.
-    pub retry_ms: u64,
-    /// How long a factory that declined a job is not asked about it again.
-    pub shun_ms: u64,
-    /// How old news of a full factory may be before it is asked again all the same.
-    pub news_ms: u64,
-    /// How fast or slow any member's clock may run, in millionths.
-    pub drift_ppm_max: u64,
-    /// The newest version of messages that is spoken.
-    pub speaks: u8,
-    /// The most jobs that are not over.
-    pub jobs_max: usize,
-    /// The order of waiting jobs.
-    pub queue: queue::Rules,
-    /// When a factory that fails is left alone.
-    pub breaker: breaker::Limits,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            lease_ms: 60_000,
-            offer_ms: 30_000,
-            resend_ms: 5_000,
-            retry_ms: 10_000,
-            shun_ms: 60_000,
-            news_ms: 60_000,
-            drift_ppm_max: 1_000,
-            speaks: VERSION,
-            jobs_max: 100_000,
-            queue: queue::Rules::default(),
-            breaker: breaker::Limits {
-                failures: 3,
-                forget_ms: 600_000,
-                open_ms: 30_000,
-                open_ms_max: 600_000,
-                probe_ms: 120_000,
-            },
-        }
-    }
-}
-
-/// What a factory offers for jobs, by its terms. It may be old: the factory says its own word when it is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sheet {
-    /// Everything that jobs may use.
-    pub whole: Resources,
-    /// What its accelerators can do.
-    pub abilities: Abilities,
-    /// Price of an accelerator's hour, in micro-euro.
-    pub accelerator_microeur_per_hour: u64,
-    /// Price of a core's hour, in micro-euro.
-    pub core_microeur_per_hour: u64,
-}
-
-impl Sheet {
-    /// What an hour of some resources costs, in micro-euro.
-    pub fn price_microeur_per_hour(&self, amounts: &Resources) -> u64 {
-        let of = |count: u32, price: u64| u64::from(count).saturating_mul(price);
-        of(amounts.accelerators, self.accelerator_microeur_per_hour)
-            .saturating_add(of(amounts.cores, self.core_microeur_per_hour))
-    }
-}
-
-/// What happens to a home.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Jobs are submitted.
-    Submit(Box<Submission>),
-    /// A job is taken back.
-    Cancel {
-        /// Whom to answer.
-        call: u64,
-        /// The job.
-        job: JobId,
-    },
-    /// A person says that a held job runs again.
-    Rerun {
-        /// Whom to answer.
-        call: u64,
-        /// The job.
-        job: JobId,
-    },
-    /// A person grants what they find right for a disputed receipt.
-    Resolve {
-        /// Whom to answer.
-        call: u64,
-        /// The job.
-        job: JobId,
-        /// The epoch of the receipt.
-        epoch: Epoch,
-        /// What the factory gets, in micro-euro; at most what one attempt may cost.
-        microeur: u64,
-    },
-    /// An operator moves money.
-    Move {
-        /// Whom to answer.
-        call: u64,
-        /// The move.
-        entry: Entry,
-    },
-    /// An operator asks an award's accountant for a slice.
-    AskSlice {
-        /// Whom to answer.
-        call: u64,
-        /// The award.
-        award: AwardId,
-        /// Who keeps it.
-        accountant: NodeId,
-        /// How much, in micro-euro.
-        microeur: u64,
-    },
-    /// A factory's terms are known, or have changed.
-    Sheet(NodeId, Sheet),
-    /// A policy, a fact or terms have changed.
-    PolicyChanged,
-    /// A message from a node, authenticated as that node's.
-    Peer {
-        /// Who.
-        from: NodeId,
-        /// The newest version that it speaks.
-        speaks: u8,
-        /// What it says.
-        message: Message,
-    },
-    /// Time has passed.
-    Tick,
-}
-
-/// What whoever called is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The jobs are kept, and will run, wait or be over: they are not lost any more.
-    Accepted(Vec<JobId>),
-    /// The key was used for another submission.
-    Conflict,
-    /// No factory may run the job, whatever its load: the first such job by its place.
-    Refused(usize),
-    /// A project lacks money, in micro-euro.
-    NoBudget(i64),
-    /// Too many jobs wait or run.
-    Full,
-    /// There is no such job, or nothing of the kind to do with it.
-    Unknown,
-    /// It is done.
-    Done,
-    /// It is under way: a run has to end first.
-    Ending,
-    /// The books do not allow it.
-    Books(BooksError),
-}
-
 /// A home.
 #[derive(Debug)]
 pub struct Home {
@@ -237,6 +77,8 @@ pub struct Home {
     timers: BTreeSet<(u64, JobId)>,
     slices_at: Option<u64>,
     pass_at: Option<u64>,
+    /// Whether nothing was held against the policies yet since the start.
+    fresh: bool,
     /// What this step has to write, and what may be sent after that.
     dirty: BTreeSet<JobId>,
     rows: Vec<Row>,
@@ -305,6 +147,7 @@ impl Home {
             timers: BTreeSet::new(),
             slices_at: None,
             pass_at: Some(now.mono_ms),
+            fresh: true,
             dirty: BTreeSet::new(),
             rows: Vec::new(),
             sends: Vec::new(),
@@ -362,6 +205,10 @@ impl Home {
 
     /// One step. The effects are carried out in their order.
     pub fn step(&mut self, now: Now, event: Event, outlook: &mut dyn Outlook) -> Vec<Effect> {
+        // A policy may have changed while nobody was there to hear of it.
+        if std::mem::take(&mut self.fresh) {
+            self.reconsider(now, outlook);
+        }
         match event {
             Event::Submit(submission) => self.submit(now, *submission, outlook),
             Event::Cancel { call, job } => self.cancel(now, call, job),
@@ -550,15 +397,6 @@ impl Live {
             pass: None,
             why: Why::Next,
         }
-    }
-}
-
-impl Settings {
-    /// How long after a grant a lease has ended for certain, by this node's clock. The factory counts from before the grant,
-    /// by a clock that may be slow while this one is fast: `lease · (1 + d) / (1 - d)`, and what rounding may take.
-    pub fn until_certain_ms(&self, lease_ms: u64) -> u64 {
-        let drift = lease_ms.saturating_mul(self.drift_ppm_max).saturating_mul(3).div_ceil(1_000_000);
-        lease_ms.saturating_add(drift).saturating_add(3)
     }
 }
 

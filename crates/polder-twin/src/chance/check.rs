@@ -23,7 +23,7 @@ mod runs;
 /// How long after a change of policy what was decided before may still leave a node, in microseconds: its writes take time.
 const UNDER_WAY_US: u64 = 1_000_000;
 /// How long after a change a run may go on: a lease, drift, and the time to end.
-const LEASE_US: u64 = 3_700_000;
+const LEASE_US: u64 = 8_700_000;
 
 /// What was seen so far.
 pub(super) struct Watch<'a> {

@@ -95,7 +95,12 @@ impl Stage<'_> {
         }
         liar.said.extend(answers.iter().map(|message| (from.clone(), message.clone())));
         for message in answers {
-            if let Some(home) = home {
+            let Some(home) = home else { continue };
+            // A flood is the channel's to stop; here the liar takes its time to renew.
+            if matches!(message, Message::Renew { .. }) {
+                let at_us = self.now_us + self.dice.within(300_000, 1_500_000);
+                self.set(at_us, Due::Arrives(place, home, Box::new(message)));
+            } else {
                 self.send(place, home, message);
             }
         }

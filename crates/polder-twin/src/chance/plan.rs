@@ -107,7 +107,7 @@ impl Plan {
         let (homes, factories) = (1 + dice.place(2), 5 + dice.place(2));
         let sites = homes + factories;
         let quick = dice.percent(30);
-        let least = dice.within(0, 3_000);
+        let least = dice.within(20, 3_000);
         let most = if quick { least + dice.within(0, 2_000) } else { dice.within(least, 2_000_000) };
         let pick =
             |dice: &mut Dice, chance: u64, most: u64| if dice.percent(chance) { dice.within(0, most) } else { 0 };

@@ -66,6 +66,11 @@ pub struct Realm {
 impl Realm {
     /// Parses the policies and asks them about everything there is.
     pub fn new() -> Result<Self, String> {
+        Self::of(&FACTORIES.map(|(name, country)| (name.to_owned(), country)))
+    }
+
+    /// The same policies over other factories, each with its name and country.
+    pub fn of(factories: &[(String, &str)]) -> Result<Self, String> {
         let schema = Arc::new(PolicySchema::shipped()?);
         let mut realm = Self {
             requests: Vec::new(),
@@ -76,7 +81,7 @@ impl Realm {
             terms: Vec::new(),
         };
         for owner in OWNER {
-            let described = described(&format!("{OPEN}{OWNER_ALWAYS}{owner}"))?;
+            let described = described(&format!("{OPEN}{OWNER_ALWAYS}{owner}"), factories)?;
             let snapshot = described.snapshot(&schema, &|_| Err("there are no files".to_owned()));
             realm.snapshots.push(snapshot.map_err(|e| e.to_string())?);
         }
@@ -85,7 +90,7 @@ impl Realm {
                 tenant: TenantId::parse(tenant).map_err(|e| e.to_string())?,
                 class,
                 purposes: [purpose].into(),
-                ..described(OPEN)?
+                ..described(OPEN, factories)?
             };
             realm.requests.push(one.request());
         }
@@ -172,8 +177,8 @@ impl Realm {
     }
 }
 
-fn described(owner: &str) -> Result<WorldRequest, String> {
-    let factory = |(name, country): (&str, &str)| {
+fn described(owner: &str, factories: &[(String, &str)]) -> Result<WorldRequest, String> {
+    let factory = |(name, country): &(String, &str)| {
         let country = Country::parse(country).map_err(|e| e.to_string())?;
         Ok(FactoryText {
             name: NodeId::parse(name).map_err(|e| e.to_string())?,
@@ -182,7 +187,7 @@ fn described(owner: &str) -> Result<WorldRequest, String> {
             terms: None,
         })
     };
-    let factories = FACTORIES.into_iter().map(factory).collect::<Result<Vec<_>, String>>()?;
+    let factories = factories.iter().map(factory).collect::<Result<Vec<_>, String>>()?;
     Ok(WorldRequest {
         about: None,
         action: Action::RunJob,

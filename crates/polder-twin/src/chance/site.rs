@@ -22,8 +22,7 @@ use super::trace::What;
 
 mod outlook;
 
-pub use outlook::signature;
-use outlook::{FactoryView, HomeView};
+pub use outlook::{FactoryView, HomeView, signature};
 
 /// A site.
 #[derive(Debug)]
@@ -383,9 +382,9 @@ pub fn sheet(factory: usize) -> home::Sheet {
 
 fn home_settings(speaks: u8) -> home::Settings {
     home::Settings {
-        lease_ms: 3_000,
-        offer_ms: 3_000,
-        resend_ms: 400,
+        lease_ms: 8_000,
+        offer_ms: 8_000,
+        resend_ms: 600,
         retry_ms: 1_000,
         shun_ms: 4_000,
         news_ms: 8_000,
@@ -406,9 +405,9 @@ fn home_settings(speaks: u8) -> home::Settings {
 fn executor_settings(factory: usize, speaks: u8) -> executor::Settings {
     executor::Settings {
         sheet: sheet(factory),
-        resend_ms: 400,
+        resend_ms: 600,
         resend_ms_max: 5_000,
-        want_ms: 3_000,
+        want_ms: 8_000,
         speaks,
         runs_max: 64,
     }

@@ -13,6 +13,12 @@ impl Watch<'_> {
         let mut wrong = Vec::new();
         for (id, job) in &self.jobs {
             self.counts.jobs += u64::from(job.acked);
+            let taken_back = job.planned.cancel_at_us.is_some() || !job.after.is_empty();
+            if job.acked && !taken_back && self.can_run(job) {
+                self.counts.placeable += 1;
+                let by_liar = job.grants.values().any(|site| self.is_liar(*site));
+                self.counts.placed += u64::from(!job.ran.is_empty() || by_liar);
+            }
             wrong.extend(self.came_to_an_end(*id, job));
             wrong.extend(self.receipts_arrived(*id, job));
             wrong.extend(self.was_paid(*id, job));
@@ -33,21 +39,25 @@ impl Watch<'_> {
                 .then(|| format!("{id} is over and money is still held for it"));
         }
         // A job may wait for ever where nobody who is honest can take it.
-        let able = |site: usize| {
-            let needs = &job.planned;
-            let whole = sheet(site - self.plan.homes).whole;
-            !self.is_liar(site)
-                && whole.cores >= needs.cores
-                && whole.accelerators >= needs.accelerators
-                && self.permitted(END_US * 2, job, site)
-                && self.terms_permit(END_US * 2, job, site)
-        };
-        let possible = (self.plan.homes..self.plan.homes + self.plan.factories).any(able);
+        let possible = self.can_run(job);
         let waits = job.after.iter().any(|before| {
             let row = self.jobs.get(before).and_then(|job| job.row);
             row.is_some_and(|row| !matches!(row.state, State::Over(_)))
         });
         (possible && !waits).then(|| format!("{id} never came to an end: {:?}, epoch {}", row.state, row.epoch))
+    }
+
+    /// Whether somebody honest can and may run a job, when everything is quiet.
+    fn can_run(&self, job: &Job<'_>) -> bool {
+        let able = |site: usize| {
+            let whole = sheet(site - self.plan.homes).whole;
+            !self.is_liar(site)
+                && whole.cores >= job.planned.cores
+                && whole.accelerators >= job.planned.accelerators
+                && self.permitted(END_US * 2, job, site)
+                && self.terms_permit(END_US * 2, job, site)
+        };
+        (self.plan.homes..self.plan.homes + self.plan.factories).any(able)
     }
 
     /// What an honest factory signed and wrote has been answered: no work is lost in silence.

@@ -104,4 +104,4 @@ impl Watch<'_> {
 }
 
 /// A lease with its drift, and the time to end a process.
-const LEASE_MS: u64 = 3_700;
+const LEASE_MS: u64 = 8_700;
