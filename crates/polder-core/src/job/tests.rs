@@ -1,3 +1,6 @@
+//! Tests of the ids of jobs and of nonces, which must never meet across two starts of a process.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::*;
 
 #[test]

@@ -1,6 +1,8 @@
+//! Tests of the simulator itself: a seed is a schedule, and some schedules hold. Many of them: `tests/chance.rs`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::*;
 
-/// `POLDER_SCHEDULES` and `POLDER_SEED` make it longer or another one; `cargo xtask soak federation` runs millions.
 #[test]
 fn a_seed_is_a_schedule() {
     let realm = Realm::new().unwrap();

@@ -58,10 +58,12 @@ impl Executor {
         match (probed, ours.is_some()) {
             (Probed::Alive, _) => {
                 run.phase = Phase::Running;
-                if lasts {
-                    self.ask(now, id);
-                } else {
-                    self.end(id, EndWhy::LeaseEnded);
+                // The terms may have changed while nobody was there to hear of it.
+                let permitted = outlook.permits(&run.order.request);
+                match (lasts, permitted) {
+                    (true, true) => self.ask(now, id),
+                    (true, false) => self.end(id, EndWhy::Evicted),
+                    (false, _) => self.end(id, EndWhy::LeaseEnded),
                 }
             }
             (Probed::Exited(exit), true) => self.exited(now, id, &exit, outlook),

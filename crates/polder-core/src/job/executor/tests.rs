@@ -1,3 +1,7 @@
+//! Tests of the executor: leases from its own request, terms and room, receipts until they are answered, and what a crash
+//! leaves. Schedules of faults are the twin's.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::*;
 use crate::ids::{AwardId, ProjectId, TenantId};
 use crate::job::receipt::{RunOutcome, Verdict};

@@ -1,3 +1,7 @@
+//! Tests of the home: nothing before its record, one settlement, late work, held jobs, changes of policy, forged receipts.
+//! Schedules of faults are the twin's, and so are real policies.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,3 +1,6 @@
+//! Tests of messages: their bytes, what a reader may ignore and must not, and what the older version is told.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::*;
 
 fn renew() -> Message {

@@ -1,3 +1,6 @@
+//! Tests of the queue: order, shares, ageing, backfill, the budget of preemption, and the bound on starving.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::*;
 
 fn cores(cores: u32) -> Resources {

@@ -1,3 +1,6 @@
+//! Tests of receipts: who signed, what cannot be, and what a run costs, down to the micro-euro.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use ed25519_dalek::SigningKey;
 
 use super::*;

@@ -1,3 +1,6 @@
+//! Tests of job files: one that is good, and everything that is refused, with a word of its cause.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::*;
 
 const GOOD: &str = r#"
