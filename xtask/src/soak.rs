@@ -4,17 +4,19 @@
 //! environment; an entry in [`SOAKS`] adds one.
 
 use crate::failure::Failure;
-use crate::process;
+use crate::{federation, process};
 
 /// The task's help.
 pub const HELP: &str = "\
 Usage: cargo xtask soak [NAME]
+       cargo xtask soak federation [--schedules N] [--seed S] [--first] [--tell SEED] [-o table|json]
 
-Without a name, lists the long tests that exist. With one, runs it.
+Without a name, lists the long tests that exist. With one, runs it. `federation` runs N schedules of faults over the
+machines of jobs, from seed S on; `--tell` runs one alone and tells everything that was seen of it.
 A long test is added in `xtask/src/soak.rs`.
 
 Example:
-  cargo xtask soak policy
+  cargo xtask soak federation --schedules 1000000 --seed 7 -o json
 ";
 
 /// One long test: its name, one line, cargo's arguments, and what the environment says where it says nothing else.
@@ -61,8 +63,15 @@ const SOAKS: &[Entry] = &[
 pub fn task(args: &[String]) -> Result<(), Failure> {
     let Some(name) = args.first() else {
         SOAKS.iter().for_each(|entry| println!("  {:<18} {}", entry.name, entry.summary));
+        println!(
+            "  {:<18} seeded schedules of faults over homes and factories, their jobs and their money",
+            "federation"
+        );
         return Ok(());
     };
+    if name == "federation" {
+        return federation::soak(args.get(1..).unwrap_or_default());
+    }
     let Some(entry) = SOAKS.iter().find(|entry| entry.name == name) else {
         return Err(Failure::usage(format!("soak knows no `{name}`"), "run `cargo xtask soak` for the list"));
     };

@@ -16,6 +16,7 @@ pub mod export;
 pub mod facts;
 pub mod framework;
 pub mod ids;
+pub mod job;
 pub mod keys;
 pub mod labels;
 pub mod ledger;

@@ -5,6 +5,7 @@
 
 mod demo;
 mod gateway;
+mod jobs;
 mod log;
 mod policy;
 mod proof;
@@ -48,6 +49,11 @@ const BENCHES: &[Bench] = &[
         name: "gateway",
         summary: "what a request through the gateway costs, against nginx",
         measure: gateway::measure,
+    },
+    Bench {
+        name: "jobs",
+        summary: "jobs in the simulator: placements, leaks, Kueue's baseline",
+        measure: |_| jobs::measure(),
     },
     Bench { name: "log", summary: "what the log, its tiles and its witnesses cost", measure: |_| log::measure() },
     Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: |_| policy::measure() },

@@ -39,6 +39,9 @@ Example:
   cargo xtask test --only test --skip-install
 ";
 
+/// How many schedules of faults the machines of jobs are put through.
+const SCHEDULES: &str = "20000";
+
 /// How a step ended.
 enum Outcome {
     Passed,
@@ -184,6 +187,9 @@ fn doc(run: &mut Run) -> Result<Outcome, Failure> {
 
 fn with_environment<'a>(command: &'a mut Command, run: &Run) -> &'a mut Command {
     command.env("POLDER_TEST_SKIPS", &run.skips).env("POLDER_TEST_SKIP_REASON", &run.missing);
+    if std::env::var_os("POLDER_SCHEDULES").is_none() {
+        command.env("POLDER_SCHEDULES", SCHEDULES);
+    }
     command.env("INSTA_UPDATE", "no").envs(environment::variables(&run.root))
 }
 
