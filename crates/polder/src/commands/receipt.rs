@@ -46,13 +46,13 @@ enum Task {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct ExportArguments {
-    /// A decision's or completion's id, `last`, a policy's version, or the file of a receipt.
+    /// A decision's or completion's id, `last`, a policy's version, a leaf's place, or the file of a receipt.
     #[arg(value_name = "ID|RECEIPT")]
     what: String,
     /// The form.
     #[arg(long, value_enum)]
     format: Format,
-    /// The statement: what the home decided, what the factory did, or the coming into force of a policy.
+    /// The statement: what the home decided, what the factory did, a policy that came into force, or another change.
     #[arg(long, value_enum, default_value_t = Part::Decision)]
     part: Part,
     /// The file to write; others are named after it.
@@ -84,6 +84,10 @@ enum Part {
     Execution,
     /// A policy that came into force; the id is its version.
     Activation,
+    /// Facts that were taken in; the id is the leaf's place in the log.
+    Import,
+    /// Other texts that a home goes by; the id is the leaf's place in the log.
+    View,
 }
 
 impl Part {
@@ -92,6 +96,8 @@ impl Part {
             Self::Decision => "decision",
             Self::Execution => "execution",
             Self::Activation => "activation",
+            Self::Import => "import",
+            Self::View => "view",
         }
     }
 }
@@ -170,7 +176,7 @@ fn of_receipt(path: &Path, arguments: &ExportArguments) -> Result<(Half, Option<
             let none = || Failure::new("nothing ran, so the receipt has no execution");
             execution.map(|half| (half, None)).ok_or_else(none)
         }
-        Part::Activation => Err(Failure::new("a receipt holds no activation").exit(Exit::Usage)),
+        part => Err(Failure::new(format!("a receipt holds no {}", part.as_str())).exit(Exit::Usage)),
     }
 }
 
