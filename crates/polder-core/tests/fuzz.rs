@@ -3,14 +3,13 @@
 //! The same bodies as libFuzzer's, on any toolchain, in seconds; `cargo xtask soak fuzz` looks longer and follows coverage.
 //! `POLDER_FUZZ_SEED` and `POLDER_FUZZ_INPUTS` (for each target) look elsewhere and longer here. An input that fails is named by
 //! both, and printed.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The core has no files; these tests do.
 
 use std::path::{Path, PathBuf};
 
 mod corpus;
 #[path = "../../../fuzz/src/lib.rs"]
-#[allow(clippy::panic)] // An assertion there is a finding.
 mod targets;
 
 use corpus::mutants::Chance;

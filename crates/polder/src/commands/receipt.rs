@@ -38,9 +38,9 @@ enum Task {
 
 /// Write one statement of a receipt, with the proof that it stands in its node's log.
 ///
-/// Beside FILE stand FILE.leaf (the log entry), FILE.statement, FILE.vkey (the log's verifier key), for a decision FILE.tables
-/// (what its statement names by digest: every factory's answer and score) and, for a tlog-proof from a node, FILE.dsse (the
-/// statement as in-toto in a DSSE envelope, signed by the node).
+/// Beside FILE stand FILE.leaf (the log entry), FILE.statement and FILE.vkey (the log's verifier key);
+/// for a decision FILE.tables, which its statement names by digest; and for a tlog-proof from a node
+/// FILE.dsse (the statement as in-toto in a DSSE envelope, signed by the node).
 ///
 /// Example: polder receipt export last --format cose --out refusal.cose
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,7 @@ struct ExportArguments {
     /// The file to write; others are named after it.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Keep only the cosignatures that this C2SP tlog-policy asks for; all that there are where absent.
+    /// Keep only the cosignatures that this C2SP tlog-policy asks for; all where it is absent.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Ask this tenant's node only.
