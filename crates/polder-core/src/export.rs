@@ -7,13 +7,14 @@
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{Digest, bytes_as_hex};
+use crate::canonical::{self, Digest, bytes_as_hex};
 use crate::check::{Check, Failure};
 use crate::cose::{self, CoseReceipt};
 use crate::dsse;
 use crate::merkle;
 use crate::note::{Checkpoint, Note, VerifierKey};
 use crate::statement::commitment;
+use crate::tables::Tables;
 use crate::tlog_policy::{Accepted, Policy};
 use crate::tlog_proof::TlogProof;
 
@@ -110,6 +111,22 @@ impl Export {
     fn root(&self) -> Result<Checkpoint, Failure> {
         let note = Note::parse(&self.checkpoint).map_err(|e| failed(Check::Checkpoint)(&e))?;
         Checkpoint::parse(&note.text).map_err(|e| failed(Check::Checkpoint)(&e))
+    }
+
+    /// The same with no more cosignatures than a policy asks for: each takes 130 bytes of a proof.
+    pub fn witnessed_for(self, policy: &Policy) -> Result<Self, Failure> {
+        let accept = |note: &Note| policy.accept(note, Some(&self.log));
+        let mut note = Note::parse(&self.checkpoint).map_err(|e| failed(Check::Checkpoint)(&e))?;
+        accept(&note).map_err(|e| failed(Check::Witnesses)(&e))?;
+        for place in (0..note.signatures.len()).rev() {
+            let mut fewer = note.clone();
+            fewer.signatures.remove(place);
+            // The log's own signature always stays: nothing is accepted without it.
+            if accept(&fewer).is_ok() {
+                note = fewer;
+            }
+        }
+        Ok(Self { checkpoint: note.to_string(), ..self })
     }
 
     /// The node's signatures, by its log's key.
@@ -274,6 +291,27 @@ pub fn verify_cose(file: &[u8], anchors: &Anchors) -> Result<Held, Failure> {
     let (log, index, size) = (checkpoint.origin, receipt.index, checkpoint.size);
     let held = Held { passed, log, index, size, statement: Some(receipt.statement), witnesses: Vec::new() };
     finish(held, &note, &key, anchors)
+}
+
+/// Checks that tables, as they stand beside an exported decision, are those that its statement names.
+pub fn check_tables(statement: &[u8], tables: &[u8]) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Naming {
+        tables: Digest,
+    }
+    let wrong = failed(Check::Tables);
+    let read: Tables = serde_json::from_slice(tables).map_err(|e| wrong(&e))?;
+    if canonical::to_bytes(&read).map_err(|e| wrong(&e))? != tables {
+        return Err(Failure::new(Check::Tables, "the tables are not in canonical form"));
+    }
+    let named: Naming =
+        serde_json::from_slice(statement).map_err(|_| Failure::new(Check::Tables, "the statement names no tables"))?;
+    let digest = read.digests().and_then(|digests| digests.digest()).map_err(|e| wrong(&e))?;
+    if digest == named.tables {
+        Ok(())
+    } else {
+        Err(Failure::new(Check::Tables, "the tables are not the ones that the decision's statement names"))
+    }
 }
 
 /// Whether a checkpoint, such as that of a receipt's half, is witnessed as a policy wants; by whom, and when.

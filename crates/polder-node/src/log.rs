@@ -279,7 +279,7 @@ impl Log {
     pub fn seal(&self, half: Half) -> Option<Sealed> {
         let export = half.export().ok().filter(|export| *export.log.key() == self.key.verifying_key())?;
         let seals = export.seal(&self.key).ok()?;
-        Some(Sealed { half, seals })
+        Some(Sealed { half, seals, tables: None })
     }
 
     /// Proves a leaf that was read from the database, and that it is what was signed.

@@ -142,7 +142,7 @@ pub async fn sealed(
                 Some(_) => super::statement(&node, &caller, Ok(Path(id))).await?.id.to_string(),
                 None => decision_id(&node, &caller, &id).await?,
             };
-            if part == "decision" { own(&node, "decision", &id).await? } else { sealed_execution(&node, &id).await? }
+            if part == "decision" { sealed_decision(&node, &id).await? } else { sealed_execution(&node, &id).await? }
         }
         "activation" => {
             caller.reads_policies()?;
@@ -177,6 +177,14 @@ fn unplaced(id: &str) -> Problem {
 async fn own(node: &Node, kind: &str, id: &str) -> Result<Option<Sealed>, Problem> {
     let half = node.log.half(kind, id).await.map_err(Problem::internal)?;
     Ok(half.and_then(|half| node.log.seal(half)))
+}
+
+/// A decision comes with the tables that it names, which are proved by it.
+async fn sealed_decision(node: &Node, id: &str) -> Result<Option<Sealed>, Problem> {
+    let Some(sealed) = own(node, "decision", id).await? else { return Ok(None) };
+    let Statement::Decision(statement) = &sealed.half.statement else { return Ok(Some(sealed)) };
+    let tables = named::tables(&node.store, statement).await.map_err(Problem::internal)?;
+    Ok(Some(Sealed { tables: Some(tables), ..sealed }))
 }
 
 /// The factory signs for itself; a node that is a factory alone is asked for what it ran.

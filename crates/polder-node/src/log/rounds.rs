@@ -141,6 +141,7 @@ impl Rounds {
         drop(open);
         let late = |node| (node, None, Outcome::Failed("no answer in time".to_owned()));
         let answers = answers.into_iter().map(|(node, known, outcome)| (node, Some(known), outcome));
+        let mut failed: BTreeMap<String, (Vec<NodeId>, Duration)> = BTreeMap::new();
         for (node, known, outcome) in answers.chain(silent.into_iter().map(late)).collect::<Vec<_>>() {
             let Some(asked) = self.witnesses.get_mut(&node) else { continue };
             asked.known = known.unwrap_or(asked.known);
@@ -159,11 +160,18 @@ impl Rounds {
                     asked.rests_until = Some(Instant::now() + REST_MAX);
                 }
                 Outcome::Failed(reason) => {
-                    tracing::warn!(witness = %node, reason, rest_ms = asked.rest.as_millis(), "a witness did not cosign");
+                    let (nodes, rest) = failed.entry(reason).or_insert((Vec::new(), asked.rest));
+                    nodes.push(node);
+                    *rest = asked.rest.min(*rest);
                     asked.rests_until = Some(Instant::now() + asked.rest);
                     asked.rest = (asked.rest * 2).min(REST_MAX);
                 }
             }
+        }
+        // A line for each reason: who loses the network loses all witnesses at once.
+        for (reason, (nodes, rest)) in failed {
+            let names = nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            tracing::warn!(witness = names, reason, rest_ms = rest.as_millis(), "no cosignature came");
         }
     }
 }

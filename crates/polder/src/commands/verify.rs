@@ -45,11 +45,14 @@ pub struct Arguments {
 
 impl Arguments {
     fn policy(&self) -> Result<Option<Policy>, Failure> {
-        let Some(path) = self.policy.as_deref() else { return Ok(None) };
-        let text = std::fs::read(path).map_err(of_file(path))?;
-        let policy = Policy::parse(&text);
-        policy.map(Some).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+        self.policy.as_deref().map(read_policy).transpose()
     }
+}
+
+/// A tlog-policy from its file.
+pub fn read_policy(path: &std::path::Path) -> Result<Policy, Failure> {
+    let text = std::fs::read(path).map_err(of_file(path))?;
+    Policy::parse(&text).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
 }
 
 /// The cards in a members file.
