@@ -15,6 +15,7 @@ use polder_core::keys::NodeCard;
 use polder_core::labels::Labels;
 use polder_core::placement::Weights;
 use polder_core::policy::{Layer, LayerKind, PolicySchema, TEXT_BYTES_MAX};
+use polder_core::retention::Rules;
 use serde::{Deserialize, Serialize};
 
 use crate::content::ContentLimits;
@@ -23,6 +24,7 @@ use crate::home::lifecycle::Guardrail;
 mod limits;
 mod log;
 pub mod raw;
+mod retention;
 mod routing;
 mod telemetry;
 
@@ -30,6 +32,7 @@ pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
 pub use limits::Limits;
 pub use log::{LogConfig, S3, Tiles};
+pub use retention::Retention;
 pub use telemetry::TelemetryConfig;
 
 /// Largest request body that is read, in bytes, where the file does not say.
@@ -83,6 +86,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the log lies and who cosigns it.
     pub log: LogConfig,
+    /// How long statements are kept.
+    pub retention: Rules,
     /// Digests of the operators' tokens.
     pub tokens: Vec<Token>,
     /// Where spans and metrics are sent, if anywhere.
@@ -337,8 +342,11 @@ impl Config {
         }
         let state = folder.join(raw.state);
         let log = raw.log.unwrap_or_default().check(&raw.node, (&folder, &state), &members, &content)?;
+        let home = raw.home.map(|home| home.check(&folder, &content)).transpose()?;
+        let retention = raw.retention.map(|table| table.check(home.as_ref(), &content)).transpose()?;
         Ok(Self {
-            home: raw.home.map(|home| home.check(&folder, &content)).transpose()?,
+            home,
+            retention: retention.unwrap_or_default(),
             factory: raw.factory.map(|factory| factory.check(&folder, &content)).transpose()?,
             node: raw.node,
             state,

@@ -24,6 +24,7 @@ pub mod peers;
 pub mod policies;
 pub mod proof;
 pub mod refusal;
+pub mod retention;
 pub mod route;
 pub mod secret;
 pub mod serve;

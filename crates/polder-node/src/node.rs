@@ -22,7 +22,7 @@ use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::clock::now_ms;
+use crate::clock::{ClockFault, Watch, now_ms};
 use crate::config::{Config, EngineConfig, FactoryConfig, Member};
 use crate::content::{self, ContentStore};
 use crate::engine::embedded::Embedded;
@@ -40,6 +40,7 @@ use crate::log::rounds::{self, Rounds};
 use crate::log::witness::{self, Witness};
 use crate::log::{self, Archive, Log, LogError};
 use crate::peers::{Local, Peer, Remote, server, tls};
+use crate::retention::{self, Retention};
 use crate::serve;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -104,6 +105,8 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    /// What is kept, and for how long.
+    pub retention: Retention,
     imports: Arc<Imports>,
     witness: Arc<Witness>,
     reached: BTreeMap<NodeId, Arc<Remote>>,
@@ -133,6 +136,8 @@ impl Node {
         let reached = reached(&config, &keys)?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
+        let (node, rules) = (config.node.clone(), config.retention.clone());
+        let retention = Retention::open(node, rules, log.clone(), store.clone()).await?;
         let factory = match &config.factory {
             Some(factory) => {
                 let engine = engine(factory).await?;
@@ -174,6 +179,7 @@ impl Node {
             tokens,
             content,
             factory,
+            retention,
             imports,
             witness: Arc::new(witness),
             reached,
@@ -224,6 +230,9 @@ impl Node {
         tasks.spawn(rounds::listen(peers, self.alarms.clone(), every, shutdown.clone()));
         if let Some(content) = &self.content {
             tasks.spawn(content::sweeps(content.clone(), shutdown.clone()));
+        }
+        if self.config.retention.by_age {
+            tasks.spawn(retention::sweeps(Arc::clone(&self), shutdown.clone()));
         }
         let gateway = self.gateway();
         if let Some(gateway) = &gateway {
@@ -307,6 +316,20 @@ impl Node {
             })
         };
         self.log_router().route("/peer/v1/alarms", get(told))
+    }
+
+    /// What is wrong with this machine's clock: by what the home knows, or else by what the peers say now.
+    pub async fn clock_fault(&self, now_ms: u64) -> Option<ClockFault> {
+        if let Some(home) = &self.home {
+            return home.view.clock_fault(now_ms);
+        }
+        let mut clocks = Vec::new();
+        for peer in self.reached.values() {
+            clocks.extend(peer.status().await.ok().and_then(|status| status.now_ms));
+        }
+        let mut watch = Watch::since(self.store.latest_ms().await.unwrap_or(u64::MAX));
+        watch.look(now_ms, clocks);
+        watch.fault(now_ms)
     }
 
     /// Whether the node can do its work: a home hears of some factory, a factory serves some model.

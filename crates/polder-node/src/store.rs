@@ -19,6 +19,7 @@ mod keys;
 mod leaves;
 mod ledger;
 mod objects;
+mod retention;
 mod tokens;
 mod tree;
 mod versions;
@@ -30,6 +31,7 @@ pub use keys::StoredKey;
 pub use leaves::Batch;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use objects::Object;
+pub use retention::{Deletion, Forgotten, StoredHold};
 pub use tokens::StoredToken;
 pub use tree::{Grown, Run};
 pub use versions::{PolicyText, PolicyVersion};
@@ -166,6 +168,7 @@ impl Store {
             content::SCHEMA,
             tokens::SCHEMA,
             changes::SCHEMA,
+            retention::SCHEMA,
         ];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;

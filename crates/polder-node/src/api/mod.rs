@@ -33,6 +33,7 @@ mod keys;
 mod log;
 mod policies;
 mod receipts;
+mod retention;
 mod tokens;
 
 pub use facts::row as fact_row;
@@ -236,6 +237,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/alarms", get(log::alarms))
         .route("/api/v1/log/check", post(log::check))
         .route("/api/v1/log/changes", get(log::changes))
+        .route("/api/v1/holds", get(retention::holds).post(retention::put))
+        .route("/api/v1/holds/lift", post(retention::lift))
+        .route("/api/v1/deletions", post(retention::delete))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/api/v1/reload", post(reload))
@@ -328,7 +332,7 @@ async fn statement(
     let Path(id) = id?;
     let id = receipts::decision_id(node, caller, &id).await?;
     let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
-    let leaf = leaf.ok_or_else(|| receipts::unknown_here(node, &id))?;
+    let Some(leaf) = leaf else { return Err(receipts::absent(node, &id).await) };
     match serde_json::from_slice(&leaf.statement).map_err(Problem::internal)? {
         Statement::Decision(statement) if caller.sees(&statement.request.project) => Ok(statement),
         _ => Err(receipts::unknown(&id)),

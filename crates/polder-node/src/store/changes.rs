@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 
 use polder_core::canonical::Digest;
+use polder_core::statement::v1::HoldStatement;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::retention::{self, Deletion};
 use super::{Leaf, Store, StoreError, bytes32, signed};
 
 /// `change` has a row for each leaf that is no decision and no execution. `taken` holds what was last taken in: of a factory's facts
@@ -30,6 +32,10 @@ CREATE TABLE IF NOT EXISTS taken (
 pub enum Beside {
     /// What was taken in.
     Taken(Taken),
+    /// A hold that was put or lifted.
+    Hold(HoldStatement),
+    /// What is deleted.
+    Deletion(Deletion),
 }
 
 /// What was last taken in from one source.
@@ -63,6 +69,8 @@ pub(super) async fn insert(connection: &mut SqliteConnection, place: u64, leaf: 
     query.bind(leaf.kind).bind(signed(leaf.at_ms)).execute(&mut *connection).await?;
     match &leaf.beside {
         Some(Beside::Taken(taken)) => keep(connection, taken).await,
+        Some(Beside::Hold(hold)) => retention::keep(connection, place, hold).await,
+        Some(Beside::Deletion(deletion)) => retention::delete(connection, place, deletion).await,
         None => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod factories;
 pub mod facts;
 pub mod framework;
+pub mod hold;
 pub mod key;
 pub mod kill;
 pub mod log;

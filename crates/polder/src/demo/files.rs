@@ -169,6 +169,7 @@ fn write_factory(
     write_json(&folder.join("passport.json"), passport)?;
     let models: BTreeMap<ModelId, PathBuf> = factory.models.iter().map(|id| (id.clone(), model.to_owned())).collect();
     let config = raw::Config {
+        retention: None,
         node: factory.id.clone(),
         state: "state".into(),
         listen,
@@ -219,6 +220,7 @@ fn write_home(
         records.push(ProjectRecord { project: project.id.clone(), key, model: project.model.clone() });
     }
     let config = raw::Config {
+        retention: None,
         node: tenant.home.clone(),
         state: "state".into(),
         listen,

@@ -125,6 +125,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         upstream: Some(upstream),
     };
     Ok(raw::Config {
+        retention: None,
         node: NodeId::parse("local").map_err(id)?,
         state: "state".into(),
         listen,
