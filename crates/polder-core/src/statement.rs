@@ -8,6 +8,7 @@ use crate::canonical::{self, CanonicalError, Digest};
 
 mod changes;
 mod keeping;
+mod keys;
 
 /// The commitment to a statement: SHA-256 over `polder/commitment/v1`, a zero byte, the salt and the statement's bytes.
 /// These 32 bytes are the log entry.
@@ -26,6 +27,7 @@ pub mod v1 {
 
     pub use super::changes::{Before, Grounds, ImportStatement, Source, TakenFact, ViewStatement};
     pub use super::keeping::{DeletionStatement, Ground, HoldAct, HoldScope, HoldStatement};
+    pub use super::keys::KeyStatement;
 
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub mod v1 {
         /// A legal hold was put or lifted.
         #[serde(rename = "polder/hold/v1")]
         Hold(HoldStatement),
+        /// A node's key was rotated or revoked.
+        #[serde(rename = "polder/key/v1")]
+        Key(KeyStatement),
     }
 
     /// A home's decision, with everything that made it.
@@ -282,6 +287,7 @@ pub mod v1 {
                 Self::View(_) => "view",
                 Self::Deletion(_) => "deletion",
                 Self::Hold(_) => "hold",
+                Self::Key(_) => "key",
             }
         }
 

@@ -58,7 +58,8 @@ async fn open(folder: &Path) -> (Log, Store) {
     let key: SigningKey = keys.key(Role::Log).unwrap().clone();
     let store = Store::open(&folder.join("node.db")).await.unwrap();
     let archive = Archive::folder(&folder.join("log")).unwrap();
-    let log = Log::open_in(Some(archive), store.clone(), key, Arc::new(keys.card.clone())).await.unwrap();
+    let signing = Signing::of(key, Arc::new(keys.card.clone()));
+    let log = Log::open_in(Some(archive), store.clone(), signing).await.unwrap();
     (log, store)
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::ContentLimits;
 use crate::home::lifecycle::Guardrail;
 
+mod keys;
 mod limits;
 mod log;
 pub mod raw;
@@ -30,6 +31,7 @@ mod telemetry;
 
 pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
+pub use keys::{Keys, KeysConfig, PIN_VARIABLE};
 pub use limits::Limits;
 pub use log::{LogConfig, S3, Tiles};
 pub use retention::Retention;
@@ -86,6 +88,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the log lies and who cosigns it.
     pub log: LogConfig,
+    /// Which of its keys lie in a token, if any.
+    pub keys: Option<KeysConfig>,
     /// How long statements are kept.
     pub retention: Rules,
     /// Digests of the operators' tokens.
@@ -346,6 +350,7 @@ impl Config {
         let retention = raw.retention.map(|table| table.check(home.as_ref(), &content)).transpose()?;
         Ok(Self {
             home,
+            keys: raw.keys.map(|keys| keys.check(&folder, &content)).transpose()?,
             retention: retention.unwrap_or_default(),
             factory: raw.factory.map(|factory| factory.check(&folder, &content)).transpose()?,
             node: raw.node,

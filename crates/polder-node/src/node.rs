@@ -14,8 +14,8 @@ use axum::{Json, Router};
 use http::StatusCode;
 use hyper_util::service::TowerToHyperService;
 use polder_core::ids::NodeId;
-use polder_core::keys::Role;
-use polder_core::note::VerifierKey;
+use polder_core::keys::{NodeCard, Role};
+use polder_core::note::{Signs, VerifierKey};
 use polder_core::policy::PolicySchema;
 use polder_core::statement::v1::Source;
 use polder_core::usage::{WINDOW_DAYS, Window, day_of};
@@ -33,6 +33,7 @@ use crate::home::lifecycle::Lifecycle;
 use crate::home::{Home, Known, View};
 use crate::imports::Imports;
 use crate::inference::Engine;
+use crate::key_care::KeyCare;
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};
 use crate::log::alarms::Alarms;
@@ -40,6 +41,7 @@ use crate::log::rounds::{self, Rounds};
 use crate::log::witness::{self, Witness};
 use crate::log::{self, Archive, Log, LogError};
 use crate::peers::{Local, Peer, Remote, server, tls};
+use crate::pkcs11::Token;
 use crate::retention::{self, Retention};
 use crate::serve;
 use crate::shutdown::Shutdown;
@@ -71,6 +73,12 @@ pub enum NodeError {
     /// Its database.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The lives of its keys.
+    #[error(transparent)]
+    Care(#[from] crate::key_care::CareError),
+    /// The token that keeps its keys.
+    #[error(transparent)]
+    Token(#[from] crate::pkcs11::TokenError),
     /// Its log.
     #[error(transparent)]
     Log(#[from] crate::log::LogError),
@@ -105,6 +113,8 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    /// The care of the node's own keys.
+    pub key_care: KeyCare,
     /// What is kept, and for how long.
     pub retention: Retention,
     imports: Arc<Imports>,
@@ -125,14 +135,16 @@ impl Node {
         let made = folder.recursive(true).mode(0o700).create(state);
         made.map_err(|e| system(&format!("cannot make the state folder `{}`", state.display()), &e))?;
         let lock = lock(state).await?;
-        let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
+        let mut keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
+        let (token, witness_key) = open_token(&config, &mut keys)?;
         let store = Store::open(&state.join("node.db")).await?;
         let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
-        let (log_key, card) = (keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone()));
-        let log = Log::open_in(Some(archive), store.clone(), log_key, card).await?;
-        let log_key = VerifierKey::of_log(&config.node, keys.key(Role::Log)?.verifying_key());
-        let alarms = Alarms::open(store.clone(), log_key, config.node.clone(), &config.members).await?;
-        let witness = Witness::new(&config.node, keys.key(Role::Witness)?.clone(), store.clone(), alarms.clone());
+        let (key_care, signing) = KeyCare::open(&state.join("keys"), &keys, token, store.clone()).await?;
+        keys.card = NodeCard::clone(&signing.current.card);
+        let own_keys = signing.ever.iter().map(|key| VerifierKey::of_log(&config.node, *key)).collect();
+        let log = Log::open_in(Some(archive), store.clone(), signing).await?;
+        let alarms = Alarms::open(store.clone(), own_keys, config.node.clone(), &config.members).await?;
+        let witness = Witness::new(&config.node, witness_key, store.clone(), alarms.clone());
         let reached = reached(&config, &keys)?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
@@ -179,6 +191,7 @@ impl Node {
             tokens,
             content,
             factory,
+            key_care,
             retention,
             imports,
             witness: Arc::new(witness),
@@ -301,13 +314,14 @@ impl Node {
         Rounds::new(self.log.clone(), &self.config.log, &self.reached, &keys, self.alarms.clone())
     }
 
-    /// The log and the witness as strangers reach them.
-    fn log_router(&self) -> Router {
-        log::router(self.log.clone()).merge(witness::router(Arc::clone(&self.witness)))
+    /// The log, the lives of its keys and the witness as strangers reach them.
+    fn log_router(self: &Arc<Self>) -> Router {
+        let keys = Router::new().route("/log/keys", get(api::key_history)).with_state(Arc::clone(self));
+        log::router(self.log.clone()).merge(witness::router(Arc::clone(&self.witness))).merge(keys)
     }
 
     /// The same as peers reach them, and what this node tells them of other logs.
-    fn peers_log_router(&self) -> Router {
+    fn peers_log_router(self: &Arc<Self>) -> Router {
         let alarms = self.alarms.clone();
         let told = move || async move {
             alarms.told().await.map(Json).map_err(|error| {
@@ -406,6 +420,20 @@ impl Node {
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
+}
+
+/// The token, where the configuration names one, and the witness's key. The card names keys in a token instead of those in files.
+fn open_token(config: &Config, keys: &mut NodeKeys) -> Result<(Option<Arc<Token>>, Arc<dyn Signs>), NodeError> {
+    let witness: Arc<dyn Signs> = Arc::new(keys.key(Role::Witness)?.clone());
+    let Some(settings) = &config.keys else { return Ok((None, witness)) };
+    let token = Token::open(settings.token.clone())?;
+    if let Some(label) = &settings.log {
+        keys.name(Role::Log, token.by_label(label)?.public())?;
+    }
+    let Some(label) = &settings.witness else { return Ok((Some(token), witness)) };
+    let key = token.by_label(label)?;
+    keys.name(Role::Witness, key.public())?;
+    Ok((Some(token), Arc::new(key)))
 }
 
 /// One node for one state folder. The lock ends with its process, however that ends; the system may take a moment for it.

@@ -45,6 +45,13 @@ const HALVES_AT_ONCE: usize = 32;
 #[error("the database under `state` failed: {0}")]
 pub struct StoreError(#[from] sqlx::Error);
 
+impl StoreError {
+    /// That a token did not sign what is on disk.
+    pub(crate) fn unsigned(reason: &str) -> Self {
+        Self(sqlx::Error::Protocol(format!("a token did not sign what was written: {reason}")))
+    }
+}
+
 /// The node's database.
 #[derive(Clone)]
 pub struct Store {

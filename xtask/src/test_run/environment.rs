@@ -102,7 +102,7 @@ fn debian_packages() {
         wanted.push("libfaketime");
     }
     if !Path::new(SOFTHSM).is_file() {
-        wanted.push("softhsm2");
+        wanted.extend(["softhsm2", "opensc"]);
     }
     if !Path::new("/usr/bin/chromium").is_file() {
         wanted.push("chromium");

@@ -31,12 +31,14 @@ mod decide;
 mod facts;
 mod keys;
 mod log;
+mod node_keys;
 mod policies;
 mod receipts;
 mod retention;
 mod tokens;
 
 pub use facts::row as fact_row;
+pub use node_keys::history as key_history;
 
 /// Marks a connection that came over the node's own socket.
 #[derive(Clone, Copy)]
@@ -237,6 +239,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/alarms", get(log::alarms))
         .route("/api/v1/log/check", post(log::check))
         .route("/api/v1/log/changes", get(log::changes))
+        .route("/api/v1/node-keys", get(node_keys::list))
+        .route("/api/v1/node-keys/rotate", post(node_keys::rotate))
+        .route("/api/v1/node-keys/revoke", post(node_keys::revoke))
         .route("/api/v1/holds", get(retention::holds).post(retention::put))
         .route("/api/v1/holds/lift", post(retention::lift))
         .route("/api/v1/deletions", post(retention::delete))

@@ -166,7 +166,7 @@ pub async fn sealed(
             let half = node.log.half_at(version.leaf).await.map_err(Problem::internal)?;
             half.filter(|half| matches!(half.statement, Statement::Activation(_))).and_then(|half| node.log.seal(half))
         }
-        "import" | "view" | "deletion" | "hold" => {
+        "import" | "view" | "deletion" | "hold" | "key" => {
             caller.reads_policies()?;
             let place: u64 = id.parse().map_err(|_| unplaced(&id))?;
             node.log.settled().await;
@@ -174,8 +174,7 @@ pub async fn sealed(
             half.filter(|half| half.statement.kind() == part).and_then(|half| node.log.seal(half))
         }
         _ => {
-            let detail =
-                "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`";
+            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`, `key`";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
     };

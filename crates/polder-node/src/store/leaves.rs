@@ -31,7 +31,7 @@ const SKEW_MS: u64 = 10_000;
 /// Most bytes of one batch's statements, so that a broken row cannot ask for all memory.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
-const KINDS: [&str; 7] = ["decision", "execution", "activation", "import", "view", "deletion", "hold"];
+const KINDS: [&str; 8] = ["decision", "execution", "activation", "import", "view", "deletion", "hold", "key"];
 /// The key of a leaf that is looked for by no id, or whose statement was wiped.
 const NO_KEY: [u8; KEY_BYTES] = [u8::MAX; KEY_BYTES];
 
@@ -240,6 +240,13 @@ pub(super) async fn latest_decisions(pool: &SqlitePool, count: u32) -> Result<Ve
         }
     }
     Ok(found)
+}
+
+/// How many leaves were written by an instant, in Unix milliseconds.
+pub(super) async fn written_until(pool: &SqlitePool, at_ms: u64) -> Result<u64, StoreError> {
+    let sql = "SELECT first + count FROM leaves WHERE until_ms <= ? ORDER BY first DESC LIMIT 1";
+    let row = sqlx::query(sql).bind(signed(at_ms)).fetch_optional(pool).await?;
+    Ok(row.map_or(0, |row| place_of(&row)))
 }
 
 /// The latest instant that any leaf names, in Unix milliseconds; 0 where there is none.

@@ -88,6 +88,8 @@ enum Part {
     Deletion,
     /// A legal hold that was put or lifted; the id is the leaf's place in the log.
     Hold,
+    /// A key of the node that was rotated or revoked; the id is the leaf's place in the log.
+    Key,
 }
 
 impl Part {
@@ -100,6 +102,7 @@ impl Part {
             Self::View => "view",
             Self::Deletion => "deletion",
             Self::Hold => "hold",
+            Self::Key => "key",
         }
     }
 }

@@ -170,6 +170,7 @@ fn write_factory(
     let models: BTreeMap<ModelId, PathBuf> = factory.models.iter().map(|id| (id.clone(), model.to_owned())).collect();
     let config = raw::Config {
         retention: None,
+        keys: None,
         node: factory.id.clone(),
         state: "state".into(),
         listen,
@@ -221,6 +222,7 @@ fn write_home(
     }
     let config = raw::Config {
         retention: None,
+        keys: None,
         node: tenant.home.clone(),
         state: "state".into(),
         listen,

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use polder_core::keys::history::KeyAct;
 use polder_core::statement::v1::{Ground, HoldAct, HoldScope, How, Source, Statement};
 use serde_json::{Value, json};
 
@@ -114,6 +115,16 @@ pub fn says(statement: &Statement) -> Option<String> {
             };
             let act = if one.act == HoldAct::Put { "put on" } else { "lifted from" };
             format!("the hold `{}` was {act} {what}: {}", one.hold, one.reason)
+        }
+        Statement::Key(one) => {
+            let (change, bound) = (&one.change, render::instant(&one.change.bound_ms.into()));
+            let role = format!("{:?}", change.role).to_lowercase();
+            match change.act {
+                KeyAct::Rotated => format!("`{}` has a new {role} key; both sign until {bound} UTC", change.node),
+                KeyAct::Revoked => {
+                    format!("`{}` revoked its {role} key: not to be trusted since {bound} UTC", change.node)
+                }
+            }
         }
         Statement::View(one) => {
             let before = one.previous;

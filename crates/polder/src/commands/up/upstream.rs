@@ -126,6 +126,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
     };
     Ok(raw::Config {
         retention: None,
+        keys: None,
         node: NodeId::parse("local").map_err(id)?,
         state: "state".into(),
         listen,
