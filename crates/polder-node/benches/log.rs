@@ -17,7 +17,7 @@ use polder_core::keys::Role;
 use polder_core::merkle::{leaf_hash, root_from_inclusion};
 use polder_core::tiles::{self, Edge, Place, TileError, tile_bytes};
 use polder_node::keys::NodeKeys;
-use polder_node::log::{Archive, Log, router};
+use polder_node::log::{Archive, Log, Signing, router};
 use polder_node::store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
