@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use http::StatusCode;
+use polder_core::ids::NodeId;
 use polder_core::keys::history::{KeyAct, KeyChange, KeyHistory, KeyLife};
 use polder_core::keys::{NodeCard, Role, Signed};
 use polder_core::note::{Signs, VerifierKey};
@@ -18,9 +21,11 @@ use tokio::sync::Mutex;
 
 use crate::clock::now_ms;
 use crate::keys::{KeyError, NodeKeys, existing_key, new_key};
-use crate::log::alarms::Alarms;
+use crate::log::alarms::{Alarms, LearnError};
 use crate::log::{Face, Log, LogError, Signing};
+use crate::node::Node;
 use crate::pkcs11::{Token, TokenError, TokenKey};
+use crate::shutdown::Shutdown;
 use crate::store::{Beside, Store, StoreError};
 
 /// The files in which the log's key may lie: in use, before that, and on its way.
@@ -29,6 +34,9 @@ const BEFORE: &str = "log.old.key";
 const NEXT: &str = "log.next.key";
 /// Longest overlap, in milliseconds: 90 days.
 const OVERLAP_MS_MAX: u64 = 90 * 86_400_000;
+
+/// How long a member has to take in a history.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why keys cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
@@ -285,5 +293,45 @@ impl KeyCare {
             lives.push(shown);
         }
         Ok(json!({"node": history.value.node, "identity": hex::encode(self.card.identity), "keys": lives}))
+    }
+}
+
+/// Takes in what a member says of its keys. Who brings it does not matter: its identity has signed it.
+pub async fn learned(alarms: &Alarms, body: &[u8]) -> (StatusCode, String) {
+    let Ok(history) = serde_json::from_slice::<Signed<KeyHistory>>(body) else {
+        return (StatusCode::BAD_REQUEST, "not a key history\n".to_owned());
+    };
+    match alarms.learn(&history.value.node, &history).await {
+        Ok(()) => (StatusCode::OK, String::new()),
+        Err(LearnError::History(error)) => (StatusCode::FORBIDDEN, format!("{error}\n")),
+        Err(LearnError::Store(error)) => {
+            tracing::error!(%error, "what a member says of its keys could not be kept");
+            (StatusCode::SERVICE_UNAVAILABLE, String::new())
+        }
+    }
+}
+
+/// Brings the history to the members that this node reaches, each time that it has changed: not all of them reach this node.
+pub async fn tell(node: Arc<Node>, mut shutdown: Shutdown) {
+    let mut told: BTreeMap<NodeId, u64> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(node.config.log.every) => {}
+            () = shutdown.wait() => return,
+        }
+        let history = node.key_care.history();
+        let number = history.value.number;
+        // A node that has never changed a key has nothing to say that the members' file does not.
+        let Some(body) = serde_json::to_vec(&*history).ok().filter(|_| number > 1) else { continue };
+        let missing = node.peers().iter().filter(|(peer, _)| told.get(*peer) != Some(&number));
+        let bring = missing.map(|(peer, remote)| {
+            let body = body.clone();
+            async move {
+                let sent = tokio::time::timeout(TELL_TIMEOUT, remote.post_text("/peer/v1/keys", body)).await;
+                matches!(sent, Ok(Ok((StatusCode::OK, _)))).then(|| peer.clone())
+            }
+        });
+        let heard = futures_util::future::join_all(bring).await;
+        told.extend(heard.into_iter().flatten().map(|peer| (peer, number)));
     }
 }

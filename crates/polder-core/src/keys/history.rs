@@ -237,7 +237,8 @@ pub fn judge(history: &KeyHistory, log: &VerifierKey, note: &Note, vouching: Vou
         return failed(format!("the log's key is not among those in the key history of `{}`", history.node));
     };
     let Some(Revocation { since_ms, .. }) = life.revoked else { return Ok(()) };
-    let before = |at_s: u64| at_s.saturating_mul(1_000) < since_ms;
+    // A witness says when it signed in whole seconds: the whole second must lie before.
+    let before = |at_s: u64| at_s.saturating_add(1).saturating_mul(1_000) <= since_ms;
     let vouched = match vouching {
         Vouching::Any(witnesses) => {
             witnesses.iter().any(|witness| matches!(note.signed_by(witness), Ok(Some(at_s)) if before(at_s)))
