@@ -48,14 +48,7 @@ fn lines(checkpoint: &str) -> (usize, usize) {
 }
 
 fn published(demo: &Demo) -> String {
-    socket_call_text(demo, "/log/checkpoint")
-}
-
-fn socket_call_text(demo: &Demo, path: &str) -> String {
-    let tenants = demo.record["tenants"].as_array().unwrap();
-    let bank = tenants.iter().find(|tenant| tenant["tenant"] == "bank").unwrap();
-    let base = bank["endpoint"].as_str().unwrap().trim_end_matches("/v1").to_owned();
-    support::http::Endpoint::new(&base, "").get(path).text()
+    demo.endpoint("bank", "customer-service").get("/log/checkpoint").text()
 }
 
 fn verify(demo: &Demo, file: &Path, more: &[&str]) -> Ended {
@@ -97,13 +90,13 @@ fn a_key_that_others_may_read_is_refused_and_a_rotation_goes_through_a_restart()
     let (config, key) = (folder.join("node.toml"), folder.join("state/keys/log.key"));
     let up = ["up", "--config", config.to_str().unwrap()];
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
-    let refused = demo.polder(&up);
+    let refused = run(polder(demo.around()).args(up));
     let says = refused.stderr.contains("mode 640") && refused.stderr.contains("chmod 600");
     assert!(refused.code == 1 && says, "{refused:?}");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     // Without the key that the history names the log does not go on; with it, both sign again.
     std::fs::rename(&key, folder.join("away")).unwrap();
-    let gone = demo.polder(&up);
+    let gone = run(polder(demo.around()).args(up));
     assert!(gone.code == 1 && gone.stderr.contains("put it back"), "{gone:?}");
     std::fs::rename(folder.join("away"), &key).unwrap();
     let node = Running::start(demo.around(), &up);
@@ -225,7 +218,7 @@ fn a_log_moves_on_to_a_token_and_says_what_is_wrong_with_one() {
     let out = demo.around().join("sealed.cose");
     let export = ["receipt", "export", &id, "--format", "cose", "--tenant", "bank", "--out", out.to_str().unwrap()];
     assert_eq!(demo.polder(&export).code, 0, "the token seals, too");
-    assert_eq!(demo.polder(&["verify", out.to_str().unwrap()]).code, 0);
+    assert_eq!(run(polder(demo.around()).args(["verify", out.to_str().unwrap()])).code, 0);
     node.end();
 
     std::fs::write(folder.join("wrong"), "0000\n").unwrap();
@@ -239,8 +232,8 @@ fn a_log_moves_on_to_a_token_and_says_what_is_wrong_with_one() {
         ("polder", "pin", "another", "has no Ed25519 key `another`"),
     ] {
         let file = config("bad.toml", token, pin, label);
-        let mut command = demo.command(&["up", "--config", file.to_str().unwrap()]);
-        let refused = run(command.env("SOFTHSM2_CONF", &hsm));
+        let mut command = polder(demo.around());
+        let refused = run(command.args(["up", "--config", file.to_str().unwrap()]).env("SOFTHSM2_CONF", &hsm));
         assert!(refused.code == 1 && refused.stderr.contains(says), "{says}: {refused:?}");
         assert!(!refused.stderr.contains("0000"), "{refused:?}");
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::demo::Demo;
 use support::http::socket_call;
 use support::node::Running;
-use support::{Ended, process, until};
+use support::{Ended, polder, process, run, until};
 
 /// Where Debian's `libfaketime` lies: it gives one process another time.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
@@ -25,6 +25,11 @@ fn ask(demo: &Demo) -> (String, PathBuf) {
 
 fn bank(demo: &Demo, words: &[&str]) -> Ended {
     demo.polder(&[words, &["--tenant", "bank"]].concat())
+}
+
+/// The command without a demo.
+fn alone(demo: &Demo, words: &[&str]) -> Ended {
+    run(polder(demo.around()).args(words))
 }
 
 fn get(demo: &Demo, path: &str) -> Value {
@@ -84,7 +89,7 @@ fn an_erasure_unlinks_a_leaf_and_says_so_everywhere_and_a_hold_forbids_it() {
         assert!(told.code == 1 && says, "{words:?}: {told:?}");
     }
     // What was handed out holds still, what stayed is there, and the log is whole and says what went.
-    assert_eq!(demo.polder(&["verify", file.to_str().unwrap()]).code, 0);
+    assert_eq!(alone(&demo, &["verify", file.to_str().unwrap()]).code, 0);
     assert_eq!(bank(&demo, &["why", &stays]).code, 0);
     log_is_well(&demo, 1);
     let deletion = &get(&demo, "/api/v1/log/changes?kind=deletion")["changes"][0];
@@ -97,7 +102,7 @@ fn an_erasure_unlinks_a_leaf_and_says_so_everywhere_and_a_hold_forbids_it() {
     let export = ["receipt", "export", &leaf, "--part", "deletion", "--format", "cose", "--out", out.to_str().unwrap()];
     let exported = demo.polder(&[&export[..], &["--socket", socket.to_str().unwrap()]].concat());
     assert_eq!(exported.code, 0, "{exported:?}");
-    let verified = demo.polder(&["verify", out.to_str().unwrap()]);
+    let verified = alone(&demo, &["verify", out.to_str().unwrap()]);
     assert!(verified.stdout.contains("deleted 1 statements") && verified.stdout.contains("`log-duty`"), "{verified:?}");
     let changes = get(&demo, "/api/v1/log/changes?kind=hold")["changes"].as_array().unwrap().len();
     assert_eq!(changes, 2, "putting and lifting are leaves");
@@ -125,7 +130,7 @@ fn what_is_old_goes_by_itself_unless_it_is_held_or_the_clock_is_not_to_be_believ
     let ((gone, _), (held, _)) = (ask(&demo), ask(&demo));
     assert_eq!(bank(&demo, &["hold", "put", "--receipt", &held, "--reason", "case 2026-117"]).code, 0);
     let short = extended(&demo, "[retention]\ndefault = \"brief\"\n[retention.classes]\nbrief = 30");
-    let refused = demo.polder(&["up", "--config", short.to_str().unwrap()]);
+    let refused = alone(&demo, &["up", "--config", short.to_str().unwrap()]);
     assert!(refused.code == 1 && refused.stderr.contains("Art. 19(1) and 26(6)"), "{refused:?}");
     let config = extended(&demo, "[retention]\ndefault = \"brief\"\n[retention.classes]\nbrief = 190");
 
