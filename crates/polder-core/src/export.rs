@@ -4,7 +4,7 @@
 //! over a statement itself ([`Seals`]) are made by its node when somebody asks, never while a request runs. Reading and
 //! writing files is absent.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use ed25519_dalek::Signature;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, Digest, bytes_as_hex};
@@ -12,7 +12,7 @@ use crate::check::{Check, Failure};
 use crate::cose::{self, CoseReceipt};
 use crate::dsse;
 use crate::merkle;
-use crate::note::{Checkpoint, Note, VerifierKey};
+use crate::note::{Checkpoint, Note, Signs, VerifierKey};
 use crate::statement::commitment;
 use crate::tables::Tables;
 use crate::tlog_policy::{Accepted, Policy};
@@ -130,12 +130,12 @@ impl Export {
     }
 
     /// The node's signatures, by its log's key.
-    pub fn seal(&self, key: &SigningKey) -> Result<Seals, Failure> {
+    pub fn seal(&self, key: &dyn Signs) -> Result<Seals, Failure> {
         let (name, id) = (self.log.name(), self.log.id());
         let statement = cose::statement_message(name, id, &self.kind()?, &self.salt, &self.statement);
         let root = cose::root_message(name, id, &self.root()?.root);
-        let sign = |message: &[u8]| key.sign(message).to_bytes();
-        Ok(Seals { dsse: sign(&dsse::message(&self.payload()?)), statement: sign(&statement), root: sign(&root) })
+        let sign = |message: &[u8]| key.sign_bytes(message).map_err(|reason| failed(Check::Signature)(&reason));
+        Ok(Seals { dsse: sign(&dsse::message(&self.payload()?))?, statement: sign(&statement)?, root: sign(&root)? })
     }
 
     /// The `.tlog-proof` file.
@@ -175,13 +175,16 @@ impl Anchors {
     fn log_key(&self, origin: &str, note: &Note) -> Result<(VerifierKey, Check), Failure> {
         let given = self.keys.iter().find(|key| key.name() == origin);
         if let Some(members) = &self.members {
-            let known = members.iter().find(|key| key.name() == origin);
-            let known = known.ok_or_else(|| Failure::new(Check::Members, format!("`{origin}` is no member's log")))?;
-            if given.is_some_and(|given| given != known) {
+            // A member whose log changed its key has several.
+            let known: Vec<&VerifierKey> = members.iter().filter(|key| key.name() == origin).collect();
+            let signed = known.iter().find(|key| note.signatures.iter().any(|line| line.is_of(key)));
+            let first = signed.or(known.first()).copied();
+            let first = first.ok_or_else(|| Failure::new(Check::Members, format!("`{origin}` is no member's log")))?;
+            if given.is_some_and(|given| !known.contains(&given)) {
                 let message = format!("the key that was given for `{origin}` is not the member's");
                 return Err(Failure::new(Check::Members, message));
             }
-            return Ok((known.clone(), Check::Members));
+            return Ok((given.unwrap_or(first).clone(), Check::Members));
         }
         let logs = self.policy.iter().flat_map(|policy| &policy.logs).map(|log| &log.key);
         let mut listed = logs.filter(|key| key.name() == origin && note.signatures.iter().any(|line| line.is_of(key)));

@@ -19,7 +19,7 @@ mod purses;
 mod rate;
 mod standing;
 
-pub use period::Window;
+pub use period::{Window, civil};
 pub use purses::{Account, Flush, Hold, Path, Purses, Refused, Short};
 pub use rate::{Bucket, PER_MINUTE_MAX};
 pub use standing::Standing;

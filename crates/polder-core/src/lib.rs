@@ -28,6 +28,7 @@ pub mod policy;
 pub mod receipt;
 pub mod replay;
 pub mod request;
+pub mod retention;
 pub mod retry;
 pub mod statement;
 pub mod tables;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::canonical::{self, CanonicalError, Digest};
 
 mod changes;
+mod keeping;
+mod keys;
 
 /// The commitment to a statement: SHA-256 over `polder/commitment/v1`, a zero byte, the salt and the statement's bytes.
 /// These 32 bytes are the log entry.
@@ -24,6 +26,8 @@ pub mod v1 {
     use crate::tables::Tables;
 
     pub use super::changes::{Before, Grounds, ImportStatement, Source, TakenFact, ViewStatement};
+    pub use super::keeping::{DeletionStatement, Ground, HoldAct, HoldScope, HoldStatement};
+    pub use super::keys::KeyStatement;
 
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,15 @@ pub mod v1 {
         /// A home reads policies and facts by other texts.
         #[serde(rename = "polder/view/v1")]
         View(ViewStatement),
+        /// A node deleted statements and their salts.
+        #[serde(rename = "polder/deletion/v1")]
+        Deletion(DeletionStatement),
+        /// A legal hold was put or lifted.
+        #[serde(rename = "polder/hold/v1")]
+        Hold(HoldStatement),
+        /// A node's key was rotated or revoked.
+        #[serde(rename = "polder/key/v1")]
+        Key(KeyStatement),
     }
 
     /// A home's decision, with everything that made it.
@@ -272,6 +285,9 @@ pub mod v1 {
                 Self::Activation(_) => "activation",
                 Self::Import(_) => "import",
                 Self::View(_) => "view",
+                Self::Deletion(_) => "deletion",
+                Self::Hold(_) => "hold",
+                Self::Key(_) => "key",
             }
         }
 

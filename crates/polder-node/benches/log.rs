@@ -16,7 +16,7 @@ use polder_core::keys::Role;
 use polder_core::merkle::{leaf_hash, root_from_inclusion};
 use polder_core::tiles::{self, Edge, Place, TileError, tile_bytes};
 use polder_node::keys::NodeKeys;
-use polder_node::log::{Archive, Log, router};
+use polder_node::log::{Archive, Log, Signing, router};
 use polder_node::store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -63,7 +63,8 @@ async fn open(folder: &Path) -> (Log, Store) {
     let key: SigningKey = keys.key(Role::Log).unwrap().clone();
     let store = Store::open(&folder.join("node.db")).await.unwrap();
     let archive = Archive::folder(&folder.join("log")).unwrap();
-    let log = Log::open_in(Some(archive), store.clone(), key, Arc::new(keys.card.clone())).await.unwrap();
+    let signing = Signing::of(key, Arc::new(keys.card.clone()));
+    let log = Log::open_in(Some(archive), store.clone(), signing).await.unwrap();
     (log, store)
 }
 

@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 24] = [
     "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
-    "log", "kill", "key", "token", "budget", "doctor", "facts", "twin", "completions",
+    "log", "hold", "node-key", "audit", "kill", "key", "token", "budget", "doctor", "facts", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -32,7 +32,10 @@ fn help() {
     let whole: String = std::iter::once(vec!["--help"])
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
-        .chain([vec!["receipt", "export", "--help"]])
+        .chain(["export", "forget"].map(|task| vec!["receipt", task, "--help"]))
+        .chain(["put", "list", "lift"].map(|task| vec!["hold", task, "--help"]))
+        .chain(["rotate", "revoke", "export"].map(|task| vec!["node-key", task, "--help"]))
+        .chain([vec!["audit", "keys", "--help"]])
         .chain(["check", "changes", "alarms"].map(|task| vec!["log", task, "--help"]))
         .chain(["init", "run", "calibrate"].map(|task| vec!["twin", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")

@@ -109,6 +109,10 @@ fn node_folder(root: &Path) -> PathBuf {
 /// Where Debian puts Go's `sumdb` packages.
 const GO_MODULES: &str = "/usr/share/gocode/src/golang.org/x/mod/sumdb";
 
+/// Where Debian puts what the tests of clocks and of PKCS#11 load.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
 /// On Debian as root, the interpreters themselves and the solver are installed too; elsewhere they must be there.
 fn debian_packages() {
     let mut wanted = Vec::new();
@@ -124,6 +128,13 @@ fn debian_packages() {
     // Verifiers of receipts that others wrote: Go's own packages, and a browser for the page.
     if !process::works(Command::new("go").arg("version")) || !Path::new(GO_MODULES).is_dir() {
         wanted.extend(["golang-go", "golang-golang-x-mod-dev"]);
+    }
+    // Gives one process another time; and a token for keys, in software.
+    if !Path::new(FAKETIME).is_file() {
+        wanted.push("libfaketime");
+    }
+    if !Path::new(SOFTHSM).is_file() {
+        wanted.extend(["softhsm2", "opensc"]);
     }
     if !Path::new("/usr/bin/chromium").is_file() {
         wanted.push("chromium");

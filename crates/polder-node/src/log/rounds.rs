@@ -12,6 +12,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use polder_core::ids::NodeId;
+use polder_core::keys::Signed;
+use polder_core::keys::history::KeyHistory;
 use polder_core::note::{Note, SignatureLine, VerifierKey};
 use polder_core::witness::{Submission, parse_size};
 use tokio::time::Instant;
@@ -192,6 +194,16 @@ pub async fn listen(peers: BTreeMap<NodeId, Arc<Remote>>, alarms: Alarms, every:
             let Ok(Ok(told)) = told else { continue };
             if let Err(error) = alarms.hear(&told, node).await {
                 tracing::error!(%error, "what a peer found could not be kept");
+            }
+        }
+        let ask = peers.iter().map(|(node, remote)| async move {
+            let told = tokio::time::timeout(HEAR_TIMEOUT, remote.fetch::<Signed<KeyHistory>>("/log/keys")).await;
+            (node, told)
+        });
+        for (node, told) in futures_util::future::join_all(ask).await {
+            let Ok(Ok(told)) = told else { continue };
+            if let Err(error) = alarms.learn(node, &told).await {
+                tracing::warn!(witness = %node, %error, "what a member says of its keys is not taken in");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The subcommands, one file each: its options, its help with an example, and what it prints.
 
 pub mod ask;
+pub mod audit;
 pub mod budget;
 pub mod completions;
 pub mod decide;
@@ -9,9 +10,11 @@ pub mod doctor;
 pub mod factories;
 pub mod facts;
 pub mod framework;
+pub mod hold;
 pub mod key;
 pub mod kill;
 pub mod log;
+pub mod node_key;
 pub mod policy;
 pub mod receipt;
 pub mod replay;

@@ -1,4 +1,4 @@
-//! `polder receipt export`: a receipt in the forms that other people's tools verify.
+//! `polder receipt`: a receipt in the forms that other people's tools verify, and what is deleted of one.
 //!
 //! What is written was verified first. A receipt's file alone is enough for a proof; the forms in which the node itself signs
 //! the statement come from the node.
@@ -21,7 +21,9 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure, of_file};
 use crate::render;
 
-/// Write a receipt in a form that other people's tools verify.
+mod forget;
+
+/// Write a receipt in a form that other people's tools verify, or delete what a node keeps of one.
 ///
 /// Example: polder receipt export last --format tlog-proof --out refusal.tlog-proof
 #[derive(Debug, clap::Args)]
@@ -34,6 +36,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Task {
     Export(ExportArguments),
+    Forget(forget::Arguments),
 }
 
 /// Write one statement of a receipt, with the proof that it stands in its node's log.
@@ -88,6 +91,12 @@ enum Part {
     Import,
     /// Other texts that a home goes by; the id is the leaf's place in the log.
     View,
+    /// Statements that were deleted; the id is the leaf's place in the log.
+    Deletion,
+    /// A legal hold that was put or lifted; the id is the leaf's place in the log.
+    Hold,
+    /// A key of the node that was rotated or revoked; the id is the leaf's place in the log.
+    Key,
 }
 
 impl Part {
@@ -98,19 +107,28 @@ impl Part {
             Self::Activation => "activation",
             Self::Import => "import",
             Self::View => "view",
+            Self::Deletion => "deletion",
+            Self::Hold => "hold",
+            Self::Key => "key",
         }
     }
 }
 
 /// Exports; exit code 5 where what came does not verify.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let Task::Export(arguments) = arguments.task;
-    let (half, seals, tables) = find(&arguments).await?;
+    match arguments.task {
+        Task::Export(arguments) => export(&arguments, output).await,
+        Task::Forget(arguments) => forget::run(&arguments, output).await,
+    }
+}
+
+async fn export(arguments: &ExportArguments, output: Output) -> Result<ExitCode, Failure> {
+    let (half, seals, tables) = find(arguments).await?;
     let mut export = half.export().map_err(not_verified)?;
     if let Some(path) = &arguments.policy {
         export = export.witnessed_for(&read_policy(path)?).map_err(not_verified)?;
     }
-    let files = files(&arguments, &export, seals.as_ref(), tables.as_ref())?;
+    let files = files(arguments, &export, seals.as_ref(), tables.as_ref())?;
     for (path, bytes) in &files {
         std::fs::write(path, bytes).map_err(of_file(path))?;
     }

@@ -128,6 +128,8 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         upstream: Some(upstream),
     };
     Ok(raw::Config {
+        retention: None,
+        keys: None,
         node: NodeId::parse("local").map_err(id)?,
         state: "state".into(),
         listen,

@@ -87,7 +87,11 @@ fn anchors(arguments: &Arguments) -> Result<Anchors, Failure> {
     }
     let parse = |text: &String| VerifierKey::parse(text.trim()).map_err(|e| Failure::new(format!("`{text}`: {e}")));
     let keys = texts.iter().map(parse).collect::<Result<_, _>>()?;
-    let members = arguments.members.as_deref().map(member_keys).transpose()?;
+    let mut members = arguments.members.as_deref().map(member_keys).transpose()?;
+    if let Some(members) = &mut members {
+        // Keys that a member's log had before or since; whether they may be believed is looked at afterwards.
+        members.extend(super::revoked::Lives::read(arguments)?.log_keys());
+    }
     Ok(Anchors { keys, members, policy: arguments.policy()? })
 }
 
