@@ -52,8 +52,25 @@ pub struct FactoryRecord {
 
 /// Everything in which a decision's statement and tables and the records disagree; empty where the decision holds.
 pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String> {
+    let Examined { mut disagreements, told } = examine(decision, records);
+    disagreements.extend(told.into_iter().map(|told| format!("{told}: the terms on record do not say so")));
+    disagreements
+}
+
+/// What came of looking at a decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Examined {
+    /// In what statement, tables and records disagree.
+    pub disagreements: Vec<String>,
+    /// What a factory is said to have refused by itself, beyond the terms on record, as `factory: rule`. Nobody else can know:
+    /// it only forbids, and is the home's word.
+    pub told: Vec<String>,
+}
+
+/// The same, apart from what only a factory can have said.
+pub fn examine(decision: &DecisionRecord, records: &Records) -> Examined {
     let DecisionRecord { statement, verdicts, .. } = decision;
-    let mut found = Vec::new();
+    let (mut found, mut told) = (Vec::new(), Vec::new());
     if decision.tables().digests().and_then(|digests| digests.digest()) != Ok(statement.tables) {
         found.push("the tables are not the ones that the statement names".to_owned());
     }
@@ -78,7 +95,7 @@ pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String
                 for text in [&records.baseline, &records.owner, &record.terms] {
                     parsed.entry(text).or_insert_with(|| Policies::parse(text));
                 }
-                check_verdict(statement, records, (verdict, record), &parsed, &mut roots, &mut found);
+                told.extend(check_verdict(statement, records, (verdict, record), &parsed, &mut roots, &mut found));
             }
             None => found.push(format!("nothing is on record about `{}`", verdict.factory)),
         }
@@ -92,7 +109,7 @@ pub fn disagreements(decision: &DecisionRecord, records: &Records) -> Vec<String
         found.push("the root over the facts differs".to_owned());
     }
     check_choice(decision, &mut found);
-    found
+    Examined { disagreements: found, told }
 }
 
 /// Each text that was met, read once; `None` where it cannot be read.
@@ -108,6 +125,7 @@ fn policy_digest(text: &str) -> Digest {
     hash("polder/policy/v1", &[text.as_bytes()])
 }
 
+/// Checks a verdict; what the factory alone is said to have refused.
 fn check_verdict(
     statement: &DecisionStatement,
     records: &Records,
@@ -115,13 +133,17 @@ fn check_verdict(
     parsed: &Parsed<'_>,
     roots: &mut BTreeMap<NodeId, Digest>,
     found: &mut Vec<String>,
-) {
-    let name = &verdict.factory;
+) -> Vec<String> {
+    let (name, mut told) = (&verdict.factory, Vec::new());
     if verdict.terms != policy_digest(&record.terms) {
         found.push(format!("the terms of `{name}` are not the ones that were asked"));
     }
     match passport_root(&record.passport) {
         Ok(root) if root == verdict.passport => drop(roots.insert(name.clone(), root)),
+        // Of whom nothing was ever heard there is no root.
+        _ if record.passport.is_empty() && verdict.passport == Digest::default() => {
+            roots.insert(name.clone(), verdict.passport);
+        }
         _ => found.push(format!("the facts of `{name}` are not the ones that were read")),
     }
     let held = believe(name, &record.passport, &record.authority, &records.trust);
@@ -148,7 +170,9 @@ fn check_verdict(
             refused.extend(ask(&statement.request, *purpose, name, entities.as_ref(), policies));
         }
         let said: BTreeSet<String> = said.iter().filter(|(l, _)| *l == layer).map(|(_, r)| (*r).to_owned()).collect();
-        if refused != said {
+        if layer == LayerKind::Terms && refused.is_subset(&said) {
+            told.extend(said.difference(&refused).map(|rule| format!("{name}: {rule}")));
+        } else if refused != said {
             found.push(format!("`{name}`: the {layer:?} layer refuses by {refused:?}, the statement says {said:?}"));
         }
     }
@@ -156,6 +180,7 @@ fn check_verdict(
     if refuses != said.iter().any(|(layer, _)| *layer == LayerKind::Labels) {
         found.push(format!("`{name}`: the statement and its labels disagree"));
     }
+    told
 }
 
 /// Whether the labels layer refuses: the site is in none of the named countries, or there is no purpose to ask with.

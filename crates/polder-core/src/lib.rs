@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod breaker;
 pub mod canonical;
+pub mod chain;
 pub mod check;
 pub mod cose;
 pub mod dsse;
@@ -22,6 +23,7 @@ pub mod labels;
 pub mod ledger;
 
 pub mod merkle;
+pub mod monitor;
 pub mod note;
 pub mod placement;
 pub mod policy;

@@ -19,6 +19,7 @@ pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
 /// The first version of every statement.
 pub mod v1 {
     use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
+    use crate::chain::v1::{DayStatement, LinkStatement};
     use crate::framework::FrameworkSeals;
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
     use crate::placement::{Decision, Outcome, Relaxation, Snapshot, Verdict, Weights};
@@ -58,6 +59,12 @@ pub mod v1 {
         /// A node's key was rotated or revoked.
         #[serde(rename = "polder/key/v1")]
         Key(KeyStatement),
+        /// A node says which places of its log have the next numbers of a chain.
+        #[serde(rename = "polder/link/v1")]
+        Link(LinkStatement),
+        /// A node says what it wrote since the day before.
+        #[serde(rename = "polder/day/v1")]
+        Day(DayStatement),
     }
 
     /// A home's decision, with everything that made it.
@@ -288,6 +295,8 @@ pub mod v1 {
                 Self::Deletion(_) => "deletion",
                 Self::Hold(_) => "hold",
                 Self::Key(_) => "key",
+                Self::Link(_) => "link",
+                Self::Day(_) => "day",
             }
         }
 

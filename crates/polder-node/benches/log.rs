@@ -65,6 +65,7 @@ async fn open(folder: &Path) -> (Log, Store) {
     let archive = Archive::folder(&folder.join("log")).unwrap();
     let signing = Signing::of(key, Arc::new(keys.card.clone()));
     let log = Log::open_in(Some(archive), store.clone(), signing).await.unwrap();
+    log.count(None);
     (log, store)
 }
 

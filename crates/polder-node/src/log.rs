@@ -8,11 +8,13 @@
 //! again where they are missing. Cosignatures come last (`log/rounds.rs`). Memory holds the tree's growing end only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use polder_core::canonical::{CanonicalError, Digest};
+use polder_core::chain::ChainName;
+use polder_core::ids::{NodeId, TenantId};
 use polder_core::keys::NodeCard;
 use polder_core::merkle;
 use polder_core::note::{Checkpoint, Note};
@@ -32,6 +34,7 @@ mod archive;
 #[cfg(feature = "s3")]
 mod bucket;
 mod check;
+mod counting;
 mod growing;
 mod keeper;
 mod opening;
@@ -45,6 +48,8 @@ pub mod witness;
 
 pub use archive::{Archive, ArchiveError};
 pub use check::Checked;
+use counting::Counting;
+pub use counting::Numbers;
 use growing::Growing;
 use keeper::Keeper;
 pub use keeper::Published;
@@ -112,6 +117,9 @@ pub enum LogError {
     /// A leaf does not lead to the signed root.
     #[error("leaf {0} does not lead to the signed root: it was changed in the database; `polder log check` says more")]
     Damaged(u64),
+    /// The counters cannot be read.
+    #[error("what the log has counted cannot be read: restore `node.db` from a copy")]
+    Counters,
 }
 
 /// A handle on the log.
@@ -129,9 +137,22 @@ pub struct Log {
     cosigned: Arc<AtomicBool>,
     cut: Arc<[Run]>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    node: NodeId,
+    /// Whose decisions these are, where the node is a home.
+    own: Arc<OnceLock<ChainName>>,
+    /// Whether leaves are counted.
+    counts: Arc<AtomicBool>,
 }
 
 impl Log {
+    /// Has every leaf counted from now on, those that are there too. Decisions are those of this tenant.
+    pub fn count(&self, tenant: Option<&TenantId>) {
+        let name = ChainName { tenant: tenant.cloned(), home: self.node.clone() };
+        // A node is the home of one tenant; saying it again changes nothing.
+        let _ = self.own.set(name);
+        self.counts.store(true, Ordering::Release);
+    }
+
     /// Hands a statement to the writer. The leaf counts once [`Pending::covered`] returns; a crash before that loses it, and
     /// no checkpoint ever covered it.
     /// What an execution used is counted with its leaf or not at all.
@@ -149,7 +170,8 @@ impl Log {
         bytes: Vec<u8>,
         objects: Arc<[Object]>,
     ) -> Result<Pending, LogError> {
-        let (mut entry, pending) = self.entry_of("decision", decision, bytes, None, None)?;
+        let chain = self.own.get().cloned().unwrap_or_else(|| self.node_chain());
+        let (mut entry, pending) = self.entry_of(("decision", Some(chain)), decision, bytes, None, None)?;
         if let Entry::Leaf(leaf, _) = &mut entry {
             leaf.objects = Some(objects);
         }
@@ -200,6 +222,14 @@ impl Log {
         self.queue.hurried.notify_one();
         // The mark goes with its batch, whatever came of that; where the database hangs, what is there must do.
         drop(tokio::time::timeout(SETTLE_MAX, written).await);
+    }
+
+    /// States what was written since the last day's statement, though the day is not over; the place of that leaf.
+    pub async fn state_day(&self) -> Result<u64, LogError> {
+        let (done, place) = oneshot::channel();
+        self.queue.push(Entry::Day(done)).await;
+        self.queue.hurried.notify_one();
+        place.await.map_err(|_| LogError::Stopped)
     }
 
     /// The published checkpoint as a note, with the cosignatures that it has.
@@ -310,12 +340,13 @@ impl Log {
         policy: Option<PolicyText>,
         used: Option<Used>,
     ) -> Result<(Entry, Pending), LogError> {
-        self.entry_of(statement.kind(), key, statement.to_bytes()?, policy, used)
+        let kind = (statement.kind(), ChainName::of(statement, &self.node));
+        self.entry_of(kind, key, statement.to_bytes()?, policy, used)
     }
 
     fn entry_of(
         &self,
-        kind: &'static str,
+        (kind, chain): (&'static str, Option<ChainName>),
         key: &str,
         bytes: Vec<u8>,
         policy: Option<PolicyText>,
@@ -326,6 +357,7 @@ impl Log {
         let (decision, at_ms) = (key.to_owned(), now_ms());
         let leaf = Leaf {
             kind,
+            chain,
             decision,
             at_ms,
             salt,
@@ -350,6 +382,10 @@ impl Log {
         let note = sign(&state.edge, state.root, &self.origin, &signing)?;
         state.note = note;
         Ok(self.signing.swap(Arc::new(signing)))
+    }
+
+    fn node_chain(&self) -> ChainName {
+        ChainName { tenant: None, home: self.node.clone() }
     }
 
     fn read<T>(&self, look: impl FnOnce(&Growing) -> T) -> T {
@@ -385,22 +421,24 @@ struct Writer {
     closed: Arc<AtomicBool>,
     /// Tells the keeper how many leaves there are; its end tells it to end.
     grown: watch::Sender<u64>,
+    counting: Counting,
 }
 
 impl Writer {
-    async fn run(self, queue: Arc<Queue>) {
+    async fn run(mut self, queue: Arc<Queue>) {
         // The queue's last other owner is the log: when it is gone, nothing more can come.
         while Arc::strong_count(&queue) > 1 && !queue.closed.load(Ordering::Acquire) {
             if tokio::time::timeout(Duration::from_secs(1), queue.filled.notified()).await.is_err() {
+                self.write(Vec::new(), false).await;
                 continue;
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(BATCH_MS)) => {}
                 () = queue.hurried.notified() => tokio::time::sleep(Duration::from_millis(HURRIED_MS)).await,
             }
-            self.write(queue.take()).await;
+            self.write(queue.take(), false).await;
         }
-        self.write(queue.take()).await;
+        self.write(queue.take(), true).await;
     }
 
     /// Signs the tree as it is; its size. Where a token fails it is asked again, until it signs or the node ends.
@@ -424,9 +462,10 @@ impl Writer {
         }
     }
 
-    async fn write(&self, batch: Vec<Entry>) {
+    /// Writes a batch, with the links and the day's statement that are due, or all of the links where the log ends.
+    async fn write(&mut self, batch: Vec<Entry>, last: bool) {
         let (mut leaves, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        let (mut halves, mut marks) = (Vec::new(), Vec::new());
+        let (mut halves, mut marks, mut asked) = (Vec::new(), Vec::new(), Vec::new());
         for entry in batch {
             match entry {
                 Entry::Leaf(leaf, done) => {
@@ -435,14 +474,23 @@ impl Writer {
                 }
                 Entry::Half(half) => halves.push(half),
                 Entry::Mark(mark) => marks.push(mark),
+                Entry::Day(done) => asked.push(done),
             }
         }
+        let first = self.state.read().unwrap_or_else(PoisonError::into_inner).edge.size();
+        let counted = match self.counting.count(&self.store, first, &mut leaves, (last, !asked.is_empty())).await {
+            Ok(counted) => counted,
+            Err(error) => {
+                tracing::error!(%error, leaves = leaves.len(), "the log could not be counted; these leaves are lost");
+                return;
+            }
+        };
         if leaves.is_empty() && halves.is_empty() {
             return;
         }
         let begun = Instant::now();
-        let first = self.state.read().unwrap_or_else(PoisonError::into_inner).edge.size();
-        if let Err(error) = self.store.append(first, &leaves, &halves).await {
+        if let Err(error) = self.store.append(first, &leaves, &halves, counted.state.as_deref()).await {
+            self.counting.forget();
             // Nobody is told that the leaves are covered: dropping `waiting` says that they are not.
             tracing::error!(%error, leaves = leaves.len(), "the log could not be written; these leaves are lost");
             return;
@@ -459,9 +507,12 @@ impl Writer {
         let Some(size) = self.signed().await else { return };
         self.grown.send_replace(size);
         metrics::batch_written(leaves.len(), begun.elapsed());
-        for (index, done) in (first..).zip(waiting) {
+        for (index, done) in (first.saturating_add(counted.before)..).zip(waiting) {
             // Whoever did not wait has dropped the other end, which is no error.
             let _ = done.send(index);
+        }
+        for done in asked {
+            let _ = done.send(counted.day.unwrap_or(first));
         }
     }
 }

@@ -41,9 +41,11 @@ use crate::store::Store;
 use crate::telemetry::Exporter;
 use crate::tokens::Tokens;
 
+mod lock;
 mod parts;
 
-use parts::{lock, open_factory, open_home, open_token, reached};
+use lock::lock;
+use parts::{open_factory, open_home, open_token, reached};
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -134,6 +136,7 @@ impl Node {
         keys.card = NodeCard::clone(&signing.current.card);
         let own_keys = signing.ever.iter().map(|key| VerifierKey::of_log(&config.node, *key)).collect();
         let log = Log::open_in(Some(archive), store.clone(), signing).await?;
+        log.count(config.home.as_ref().map(|home| &home.tenant));
         let alarms = Alarms::open(store.clone(), own_keys, config.node.clone(), &config.members).await?;
         let witness = Witness::new(&config.node, witness_key, store.clone(), alarms.clone());
         let reached = reached(&config, &keys)?;
@@ -210,7 +213,8 @@ impl Node {
             let (limits, workers, stop) = (limits.clone(), Arc::clone(&workers), shutdown.clone());
             tasks.spawn(server::serve(listener, config, pins, parts, limit, limits, workers, stop));
         }
-        tasks.spawn(serve::serve_socket(socket, api::socket_router(Arc::clone(&self)), shutdown.clone()));
+        let own = api::socket_router(Arc::clone(&self), self.log_router());
+        tasks.spawn(serve::serve_socket(socket, own, shutdown.clone()));
         if let Some(home) = &self.home {
             home.look_round().await;
             tasks.spawn(look_round(Arc::clone(home), shutdown.clone()));

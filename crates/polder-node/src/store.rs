@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polder_core::canonical::Digest;
+use polder_core::chain::ChainName;
 use polder_core::ids::NodeId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqliteConnection};
 
 mod changes;
 mod content;
+mod counters;
 mod keys;
 mod leaves;
 mod ledger;
@@ -64,7 +66,9 @@ pub struct Store {
 pub struct Leaf {
     /// What the statement is: [`polder_core::statement::v1::Statement::kind`].
     pub kind: &'static str,
-    /// The decision's id; for an activation the policy's digest.
+    /// Whose numbers it is counted in; none for what is about numbers.
+    pub chain: Option<ChainName>,
+    /// The decision's id; for an activation the policy's digest, for a link the chain's.
     pub decision: String,
     /// When it was made, in Unix milliseconds.
     pub at_ms: u64,
@@ -169,6 +173,7 @@ impl Store {
             leaves::SCHEMA,
             objects::SCHEMA,
             tree::SCHEMA,
+            counters::SCHEMA,
             witness::SCHEMA,
             keys::SCHEMA,
             ledger::SCHEMA,
@@ -198,8 +203,14 @@ impl Store {
         leaves::batch(&self.pool, place).await
     }
 
-    /// Appends leaves from place `first` on, and keeps halves, all or none.
-    pub async fn append(&self, first: u64, leaves: &[Leaf], halves: &[ForeignHalf]) -> Result<(), StoreError> {
+    /// Appends leaves from place `first` on, keeps halves and, where there is something new to keep, the counters; all or none.
+    pub async fn append(
+        &self,
+        first: u64,
+        leaves: &[Leaf],
+        halves: &[ForeignHalf],
+        counters: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
         let mut used: BTreeMap<(u64, &NodeId), u64> = BTreeMap::new();
         let mut transaction = self.pool.begin().await?;
         if !leaves.is_empty() {
@@ -227,6 +238,9 @@ impl Store {
                 ON CONFLICT (day, factory) DO UPDATE SET tokens = min(tokens + excluded.tokens, 4611686018427387903)";
             let query = sqlx::query(sql).bind(signed(day)).bind(factory.as_str());
             query.bind(signed(tokens).min(i64::MAX / 2)).execute(&mut *transaction).await?;
+        }
+        if let Some(counters) = counters {
+            counters::keep(&mut transaction, counters).await?;
         }
         transaction.commit().await?;
         self.remembered.add(objects);

@@ -79,6 +79,37 @@ impl Client {
         self.call(Method::DELETE, path, None, &[]).await
     }
 
+    /// Reads a path of whoever may be slow, endless or gone: no more than so many bytes, in no more than this time.
+    pub async fn bounded(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        bytes_max: usize,
+        time: Duration,
+    ) -> Result<Answer, Failure> {
+        let read = async {
+            let method = if body.is_some() { Method::POST } else { Method::GET };
+            let mut request = self.http.request(method, format!("{}{path}", self.base));
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let mut response = request.send().await.map_err(|e| self.unreachable(&e))?;
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+                if body.len().saturating_add(chunk.len()) > bytes_max {
+                    return Err(Failure::new(format!("`{path}` has more than {bytes_max} bytes")));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Answer { status: response.status(), headers: response.headers().clone(), body })
+        };
+        let late = |_| Failure::new(format!("`{path}` was not answered within {} ms", time.as_millis()));
+        tokio::time::timeout(time, read).await.map_err(late)?
+    }
+
     async fn call(
         &self,
         method: Method,

@@ -21,6 +21,7 @@ fn leaves(demo: &Demo) -> u64 {
 #[test]
 fn deciding_runs_nothing_and_says_what_asking_would() {
     let demo = Demo::start();
+    demo.count_all();
     let before = leaves(&demo);
     let placed = decide(&demo, &json!({"project": "customer-service", "model": "polder-toy"}));
     assert_eq!((placed.code, &placed.json()["factory"]), (0, &json!("munich")));

@@ -204,6 +204,7 @@ fn a_witness_answers_as_the_specification_says() {
     let demo = Demo::start();
     let paris = site(&demo, "paris");
     ask(&demo);
+    demo.count_all();
     let bank = site(&demo, "bank-home");
     let size = until("a cosignature of paris", || {
         let shown = checkpoint(&bank);
@@ -243,6 +244,7 @@ fn a_log_with_two_histories_is_found_and_everyone_hears_of_it() {
     }
     // One that is shown both says so at once: two roots of one size.
     ask(&demo);
+    demo.count_all();
     let bank = site(&demo, "bank-home");
     let shown = until("a cosignature", || Some(checkpoint(&bank)).filter(|shown| !cosigners(&demo, shown).is_empty()));
     let witness = cosigners(&demo, &shown)[0].clone();

@@ -35,8 +35,8 @@ fn help() {
         .chain(["export", "forget"].map(|task| vec!["receipt", task, "--help"]))
         .chain(["put", "list", "lift"].map(|task| vec!["hold", task, "--help"]))
         .chain(["rotate", "revoke", "export"].map(|task| vec!["node-key", task, "--help"]))
-        .chain([vec!["audit", "keys", "--help"]])
-        .chain(["check", "changes", "alarms"].map(|task| vec!["log", task, "--help"]))
+        .chain(["keys", "monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
+        .chain(["check", "changes", "day", "alarms"].map(|task| vec!["log", task, "--help"]))
         .chain(["init", "run", "calibrate"].map(|task| vec!["twin", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();

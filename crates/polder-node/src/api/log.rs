@@ -43,7 +43,7 @@ pub struct Which {
     last: Option<u32>,
 }
 
-/// `GET /api/v1/log/changes`: the statements that are no decisions and no executions, newest first, each with its place in the log.
+/// `GET /api/v1/log/changes`: the statements that are no decisions, executions or links, newest first, each with its place in the log.
 pub async fn changes(
     State(node): State<Arc<Node>>,
     caller: Caller,

@@ -27,6 +27,7 @@ use crate::metrics::gauges;
 use crate::node::Node;
 use crate::refusal;
 
+mod audit;
 mod decide;
 mod facts;
 mod keys;
@@ -129,6 +130,14 @@ impl Caller {
         match self {
             Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
             _ => Err(Problem::new(StatusCode::FORBIDDEN, "policies are for the owner and auditors")),
+        }
+    }
+
+    /// May it read every statement of the log?
+    fn reads_statements(&self) -> Result<(), Problem> {
+        match self {
+            Self::Socket | Self::Role(OperatorRole::Owner | OperatorRole::Auditor) => Ok(()),
+            _ => Err(Problem::new(StatusCode::FORBIDDEN, "statements are for the owner and auditors")),
         }
     }
 
@@ -238,6 +247,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/alarms", get(log::alarms))
         .route("/api/v1/log/check", post(log::check))
+        .route("/api/v1/log/statements", get(audit::statements))
+        .route("/api/v1/log/objects", post(audit::objects))
+        .route("/api/v1/log/numbers", get(audit::numbers))
+        .route("/api/v1/log/seen", get(audit::seen))
+        .route("/api/v1/log/day", post(audit::state_day))
         .route("/api/v1/log/changes", get(log::changes))
         .route("/api/v1/node-keys", get(node_keys::list))
         .route("/api/v1/node-keys/rotate", post(node_keys::rotate))
@@ -253,9 +267,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .with_state(node)
 }
 
-/// The same routes for callers over the node's own socket.
-pub fn socket_router(node: Arc<Node>) -> Router {
-    router(node).layer(Extension(OwnSocket))
+/// The same routes for callers over the node's own socket, and the log as strangers read it.
+pub fn socket_router(node: Arc<Node>, log: Router) -> Router {
+    router(node).layer(Extension(OwnSocket)).merge(log)
 }
 
 async fn unknown_route(uri: http::Uri) -> Problem {

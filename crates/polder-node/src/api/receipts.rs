@@ -135,8 +135,8 @@ async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Hal
 }
 
 /// `GET /api/v1/sealed/{part}/{id}`: one statement with its place in its log and its node's signatures over it, for those who
-/// want it in another form. `part` is `decision`, `execution`, `activation`, or a kind of change; an activation's id is a policy's version, a
-/// change's its place in the log.
+/// want it in another form. `part` is `decision`, `execution`, `activation`, `day`, or a kind of change; an activation's id is a policy's version, a
+/// change's its place in the log, a day's its number since the epoch or `last`.
 pub async fn sealed(
     State(node): State<Arc<Node>>,
     caller: Caller,
@@ -166,6 +166,13 @@ pub async fn sealed(
             let half = node.log.half_at(version.leaf).await.map_err(Problem::internal)?;
             half.filter(|half| matches!(half.statement, Statement::Activation(_))).and_then(|half| node.log.seal(half))
         }
+        "day" => {
+            caller.reads_policies()?;
+            match super::audit::day(&node, &id).await? {
+                Some(place) => sealed_day(&node, place).await?,
+                None => None,
+            }
+        }
         "import" | "view" | "deletion" | "hold" | "key" => {
             caller.reads_policies()?;
             let place: u64 = id.parse().map_err(|_| unplaced(&id))?;
@@ -174,7 +181,7 @@ pub async fn sealed(
             half.filter(|half| half.statement.kind() == part).and_then(|half| node.log.seal(half))
         }
         _ => {
-            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`, `key`";
+            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`, `key`, `day`";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
     };
@@ -201,6 +208,11 @@ async fn sealed_decision(node: &Node, id: &str) -> Result<Option<Sealed>, Proble
     let Statement::Decision(statement) = &sealed.half.statement else { return Ok(Some(sealed)) };
     let tables = named::tables(&node.store, statement).await.map_err(Problem::internal)?;
     Ok(Some(Sealed { tables: Some(tables), ..sealed }))
+}
+
+async fn sealed_day(node: &Node, place: u64) -> Result<Option<Sealed>, Problem> {
+    let half = node.log.half_at(place).await.map_err(Problem::internal)?;
+    Ok(half.filter(|half| matches!(half.statement, Statement::Day(_))).and_then(|half| node.log.seal(half)))
 }
 
 /// The factory signs for itself; a node that is a factory alone is asked for what it ran.

@@ -14,7 +14,7 @@ use polder_core::note::{Checkpoint, origin};
 use polder_core::tiles::Edge;
 use tokio::sync::watch;
 
-use super::{Archive, Growing, Keeper, Log, LogError, Published, Queue, Shelf, Signing, Writer, sign};
+use super::{Archive, Counting, Growing, Keeper, Log, LogError, Published, Queue, Shelf, Signing, Writer, sign};
 use crate::clock::now_ms;
 use crate::store::{Grown, Store};
 
@@ -59,6 +59,9 @@ impl Log {
         let (candidate, candidates) = watch::channel(Arc::clone(&first));
         let published = Arc::new(watch::channel(first).0);
         let shelf = Shelf::new(store.clone(), archive);
+        let node = signing.current.card.node.clone();
+        let counts = Arc::<AtomicBool>::default();
+        let counting = Counting::new(node.clone(), Arc::clone(&counts));
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let writer = Writer {
             store: store.clone(),
@@ -67,13 +70,29 @@ impl Log {
             signing: Arc::clone(&signing),
             closed: Arc::clone(&queue.closed),
             grown,
+            counting,
         };
         let cosigned = Arc::<AtomicBool>::default();
         let shown = (Arc::clone(&published), Arc::clone(&cosigned));
         let keeper = Keeper::new(shelf.clone(), store.clone(), from, Arc::clone(&state), candidate, shown);
         let tasks = vec![tokio::spawn(writer.run(Arc::clone(&queue))), tokio::spawn(keeper.run(size))];
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Self { queue, state, store, origin, signing, shelf, candidates, published, cosigned, cut, tasks })
+        Ok(Self {
+            queue,
+            state,
+            store,
+            origin,
+            signing,
+            shelf,
+            candidates,
+            published,
+            cosigned,
+            cut,
+            tasks,
+            node,
+            own: Arc::default(),
+            counts,
+        })
     }
 }
 

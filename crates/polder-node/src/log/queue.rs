@@ -19,6 +19,8 @@ pub(super) enum Entry {
     Half(ForeignHalf),
     /// Nothing: it goes when what came before it is written.
     Mark(oneshot::Sender<()>),
+    /// Somebody asks for a day's statement; it gets the place.
+    Day(oneshot::Sender<u64>),
 }
 
 /// What waits for the writer. A channel would wake it for every entry; it is woken once for each batch.

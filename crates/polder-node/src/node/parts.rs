@@ -1,12 +1,9 @@
-//! The parts of a node that need more than one line to be opened: its lock, its token, its engine, its peers and its home.
+//! The parts of a node that need more than one line to be opened: its token, its engine, its peers and its home.
 //!
 //! What they do together is absent: that is `node.rs`.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
@@ -31,26 +28,6 @@ use crate::peers::{Local, Peer, Remote};
 use crate::pkcs11::Token;
 use crate::store::Store;
 use crate::upstream::Replicas;
-
-/// How long a start waits for the lock of a node that has just ended.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
-/// One node for one state folder. The lock ends with its process, however that ends; the system may take a moment for it.
-pub(super) async fn lock(state: &Path) -> Result<File, NodeError> {
-    let path = state.join("lock");
-    let failed = |reason: String| NodeError::System(format!("`{}`: {reason}", path.display()));
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(e.to_string()))?;
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
-            Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
-        }
-    }
-    Err(failed("another node runs in this folder: stop it, or use another `state`".to_owned()))
-}
 
 /// The token, where the configuration names one, and the witness's key. The card names keys in a token instead of those in files.
 pub(super) fn open_token(

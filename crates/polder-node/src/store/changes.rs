@@ -1,6 +1,6 @@
 //! The leaves that say what this node goes by, listed by themselves; and what it held before the next of them.
 //!
-//! Decisions and executions are absent: there are too many of them for a row each.
+//! Decisions, executions and links are absent: there are too many of them for a row each.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use sqlx::{Row as _, SqliteConnection};
 use super::retention::{self, Deletion};
 use super::{Leaf, Store, StoreError, bytes32, leaves, signed};
 
-/// `change` has a row for each leaf that is no decision and no execution. `taken` holds what was last taken in: of a factory's facts
+/// `change` has a row for each leaf that is no decision, no execution and no link. `taken` holds what was last taken in: of a factory's facts
 /// from each source, and of the texts that a home goes by. `key_history` holds the lives of the keys of each member, as its identity
 /// has signed them.
 pub(super) const SCHEMA: &str = "
@@ -71,7 +71,7 @@ pub struct Change {
 
 /// Lists a leaf, and keeps what stands beside it.
 pub(super) async fn insert(connection: &mut SqliteConnection, place: u64, leaf: &Leaf) -> Result<(), StoreError> {
-    if matches!(leaf.kind, "decision" | "execution") {
+    if matches!(leaf.kind, "decision" | "execution" | "link") {
         return Ok(());
     }
     let query = sqlx::query("INSERT INTO change (place, kind, at_ms) VALUES (?, ?, ?)").bind(signed(place));

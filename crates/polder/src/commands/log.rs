@@ -39,6 +39,17 @@ enum Task {
         #[command(flatten)]
         target: Target,
     },
+    /// Have a node state now what it wrote since the last day's statement, and that nothing else was.
+    ///
+    /// Every node does so when a UTC day is over; this is for the part of a day before a node is taken away for good.
+    /// `polder receipt export last --part day` exports the statement.
+    ///
+    /// Example: polder log day --socket state/api.sock
+    #[command(verbatim_doc_comment)]
+    Day {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Show what a node goes by and since when: policies, facts, terms and texts that it took in, each with its leaf.
     ///
     /// `polder receipt export LEAF --part import --format tlog-proof --out FILE` writes one with its proof.
@@ -62,6 +73,7 @@ enum Task {
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     match arguments.task {
         Task::Check { target } => check(&target, output).await,
+        Task::Day { target } => day(&target, output).await,
         Task::Changes(arguments) => changes::run(&arguments, output).await,
         Task::Alarms { target } => alarms(&target, output).await,
     }
@@ -103,6 +115,22 @@ async fn check(target: &Target, output: Output) -> Result<ExitCode, Failure> {
         }
     }
     Ok(verdict(well))
+}
+
+async fn day(target: &Target, output: Output) -> Result<ExitCode, Failure> {
+    let mut stated = Vec::new();
+    for (name, client) in nodes(target)? {
+        let index = client.post("/api/v1/log/day", &json!({}), &[]).await?.ok()?["index"].clone();
+        stated.push(json!({"node": name, "index": index}));
+    }
+    match output {
+        Output::Json => render::json(&json!({"stated": stated}))?,
+        Output::Table => {
+            let row = |one: &Value| vec![one["node"].as_str().unwrap_or_default().to_owned(), one["index"].to_string()];
+            render::table(&["NODE", "LEAF"], &stated.iter().map(row).collect::<Vec<_>>())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn alarms(target: &Target, output: Output) -> Result<ExitCode, Failure> {

@@ -49,13 +49,13 @@ enum Task {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct ExportArguments {
-    /// A decision's or completion's id, `last`, a policy's version, a leaf's place, or the file of a receipt.
+    /// A decision's or completion's id, `last`, a policy's version, a leaf's place, a day, or the file of a receipt.
     #[arg(value_name = "ID|RECEIPT")]
     what: String,
     /// The form.
     #[arg(long, value_enum)]
     format: Format,
-    /// The statement: what the home decided, what the factory did, a policy that came into force, or another change.
+    /// The statement: what the home decided, what the factory did, a policy that came into force, another change, or a day.
     #[arg(long, value_enum, default_value_t = Part::Decision)]
     part: Part,
     /// The file to write; others are named after it.
@@ -97,6 +97,8 @@ enum Part {
     Hold,
     /// A key of the node that was rotated or revoked; the id is the leaf's place in the log.
     Key,
+    /// What was written on a day; the id is the day, counted from the Unix epoch, or `last`.
+    Day,
 }
 
 impl Part {
@@ -110,6 +112,7 @@ impl Part {
             Self::Deletion => "deletion",
             Self::Hold => "hold",
             Self::Key => "key",
+            Self::Day => "day",
         }
     }
 }

@@ -80,6 +80,12 @@ impl Demo {
         run(&mut self.command(arguments))
     }
 
+    /// Has every node count all of its leaves now: from then on no link comes until something else is written.
+    pub fn count_all(&self) {
+        let stated = self.polder(&["log", "day"]);
+        assert_eq!(stated.code, 0, "{stated:?}");
+    }
+
     /// A node's entry in `demo.json`.
     pub fn node(&self, name: &str) -> &Value {
         let nodes = self.record["nodes"].as_array().unwrap();

@@ -9,6 +9,7 @@ fn leaf(kind: &'static str, id: &DecisionId, at_ms: u64, text: &str) -> Leaf {
     let commitment = polder_core::statement::commitment(&[7; 32], &statement);
     let decision = id.as_str().to_owned();
     Leaf {
+        chain: None,
         kind,
         decision,
         at_ms,
@@ -38,11 +39,11 @@ async fn every_leaf_is_found_again() {
         let mut leaves: Vec<Leaf> = ids.iter().map(|id| leaf("decision", id, now, &format!("decided {id}"))).collect();
         leaves.push(leaf("execution", &ids[0], now + 2, &format!("ran {}", ids[0])));
         all.extend(leaves.iter().cloned());
-        store.append(place, &leaves, &[]).await.unwrap();
+        store.append(place, &leaves, &[], None).await.unwrap();
         place += 3;
     }
     let late = leaf("execution", &DecisionId::at(1_795_000_000_001, [0; 10]), 1_795_009_000_000, "ran late");
-    store.append(place, std::slice::from_ref(&late), &[]).await.unwrap();
+    store.append(place, std::slice::from_ref(&late), &[], None).await.unwrap();
     for (place, leaf) in (0..).zip(&all) {
         let found = store.leaf(leaf.kind, &leaf.decision).await.unwrap().unwrap();
         assert_eq!((found.index, found.salt, &found.statement), (place, [7; 32], &leaf.statement));

@@ -69,10 +69,14 @@ pub async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Fail
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a change says, in a sentence without a full stop; `None` for a decision or execution.
+/// What a change says, in a sentence without a full stop; `None` for a decision, execution or link.
 pub fn says(statement: &Statement) -> Option<String> {
     Some(match statement {
-        Statement::Decision(_) | Statement::Execution(_) => return None,
+        Statement::Decision(_) | Statement::Execution(_) | Statement::Link(_) => return None,
+        Statement::Day(one) => {
+            let leaves = one.until_leaf.saturating_sub(one.from_leaf);
+            format!("`{}` accounts for {leaves} leaves up to {}", one.node, one.until_leaf)
+        }
         Statement::Activation(one) => {
             let how = match one.how {
                 How::Start => "when the node started",
