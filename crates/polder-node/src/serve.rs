@@ -30,7 +30,7 @@ use crate::ledger::client_of;
 use crate::shutdown::Shutdown;
 
 mod connection;
-mod framing;
+pub mod framing;
 mod gate;
 mod guarded;
 mod line;
