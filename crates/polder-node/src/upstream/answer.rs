@@ -12,6 +12,10 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+mod alike;
+
+use alike::Alike;
+
 use super::connection::Busy;
 use super::{ANSWER_BYTES_MAX, failed};
 use crate::inference::{Delta, EngineError, Event, Usage};
@@ -168,6 +172,7 @@ pub struct Reading {
 #[derive(Default)]
 struct Told {
     ready: VecDeque<Event>,
+    alike: Option<Alike>,
     usage: Usage,
     /// Choices that have ended, and how many chunks without choices counted tokens.
     ended: u32,
@@ -218,6 +223,20 @@ impl Told {
             self.finished = true;
             return Ok(());
         }
+        if let Some(event) = self.alike.as_ref().and_then(|alike| alike.event(data)) {
+            self.ready.push_back(event);
+            return Ok(());
+        }
+        let before = self.ready.len();
+        self.read(data)?;
+        // A line from which more than one event came, or what is no event, teaches nothing.
+        if let (true, Some(event)) = (self.ready.len() == before + 1, self.ready.back()) {
+            self.alike = Alike::learn(data, event);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, data: &[u8]) -> Result<(), EngineError> {
         let chunk: Chunk = serde_json::from_slice(data).map_err(|e| not_understood(&e))?;
         if chunk.error.is_some() {
             return Err(failed("the engine stopped with an error"));
@@ -272,3 +291,6 @@ impl Stream for Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
