@@ -61,6 +61,7 @@ pub enum Left {
 }
 
 /// What the next bytes are.
+#[allow(clippy::large_enum_variant)] // One at a time is held, never many.
 enum Next {
     Request(Request<Body>),
     Library,
