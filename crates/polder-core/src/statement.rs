@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, CanonicalError, Digest, Ordered};
 
+mod changes;
+
 /// The commitment to a statement: SHA-256 over `polder/commitment/v1`, a zero byte, the salt and the statement's bytes.
 /// These 32 bytes are the log entry.
 pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
@@ -21,6 +23,8 @@ pub mod v1 {
     use crate::request::Request;
     use crate::tables::Tables;
 
+    pub use super::changes::{Before, Grounds, ImportStatement, Source, TakenFact, ViewStatement};
+
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(tag = "statement")]
@@ -35,6 +39,12 @@ pub mod v1 {
         /// A home put an owner's policy in force.
         #[serde(rename = "polder/activation/v1")]
         Activation(ActivationStatement),
+        /// A node took in a factory's facts or terms.
+        #[serde(rename = "polder/import/v1")]
+        Import(ImportStatement),
+        /// A home reads policies and facts by other texts.
+        #[serde(rename = "polder/view/v1")]
+        View(ViewStatement),
     }
 
     /// A home's decision, with everything that made it.
@@ -254,11 +264,22 @@ pub mod v1 {
     }
 
     impl Statement {
+        /// What kind of statement it is, in a word: as `--part` and the node's own tables name it.
+        pub fn kind(&self) -> &'static str {
+            match self {
+                Self::Decision(_) => "decision",
+                Self::Execution(_) => "execution",
+                Self::Activation(_) => "activation",
+                Self::Import(_) => "import",
+                Self::View(_) => "view",
+            }
+        }
+
         /// The statement's canonical bytes.
         pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
             match self {
                 Self::Execution(execution) => Ok(execution.to_bytes()),
-                Self::Decision(_) | Self::Activation(_) => canonical::to_bytes(self),
+                _ => canonical::to_bytes(self),
             }
         }
     }

@@ -11,6 +11,7 @@ pub mod factory;
 pub mod frameworks;
 pub mod gateway;
 pub mod home;
+pub mod imports;
 pub mod inference;
 pub mod keys;
 pub mod ledger;

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{now_ms, random};
 use crate::metrics;
-use crate::store::{ForeignHalf, Leaf, Object, PolicyText, Run, Store, StoreError, StoredLeaf, Used};
+use crate::store::{Beside, ForeignHalf, Leaf, Object, PolicyText, Run, Store, StoreError, StoredLeaf, Used};
 
 pub mod alarms;
 mod archive;
@@ -170,6 +170,16 @@ impl Log {
         Ok(pending)
     }
 
+    /// Hands a statement to the writer with what the node's tables say of it: both are written, or neither is.
+    pub async fn append_beside(&self, statement: &Statement, beside: Beside) -> Result<Pending, LogError> {
+        let (mut entry, pending) = self.entry("", statement, None, None)?;
+        if let Entry::Leaf(leaf, _) = &mut entry {
+            leaf.beside = Some(beside);
+        }
+        self.queue.push(entry).await;
+        Ok(pending)
+    }
+
     /// Keeps the half of a receipt that a factory sent. One that is lost in a crash can be asked for again.
     pub async fn keep(&self, half: ForeignHalf) {
         self.queue.push(Entry::Half(half)).await;
@@ -289,12 +299,7 @@ impl Log {
         policy: Option<PolicyText>,
         used: Option<Used>,
     ) -> Result<(Entry, Pending), LogError> {
-        let kind = match statement {
-            Statement::Decision(_) => "decision",
-            Statement::Execution(_) => "execution",
-            Statement::Activation(_) => "activation",
-        };
-        self.entry_of(kind, key, statement.to_bytes()?, policy, used)
+        self.entry_of(statement.kind(), key, statement.to_bytes()?, policy, used)
     }
 
     fn entry_of(
@@ -308,7 +313,18 @@ impl Log {
         let salt = random()?;
         let commitment = commitment(&salt, &bytes);
         let (decision, at_ms) = (key.to_owned(), now_ms());
-        let leaf = Leaf { kind, decision, at_ms, salt, statement: bytes, commitment, objects: None, policy, used };
+        let leaf = Leaf {
+            kind,
+            decision,
+            at_ms,
+            salt,
+            statement: bytes,
+            commitment,
+            objects: None,
+            policy,
+            used,
+            beside: None,
+        };
         Ok(self.queue.leaf(leaf))
     }
 

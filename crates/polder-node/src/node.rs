@@ -17,6 +17,7 @@ use polder_core::ids::NodeId;
 use polder_core::keys::Role;
 use polder_core::note::VerifierKey;
 use polder_core::policy::PolicySchema;
+use polder_core::statement::v1::Source;
 use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 use serde_json::{Value, json};
 
@@ -30,6 +31,7 @@ use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Direct, Gateway};
 use crate::home::lifecycle::Lifecycle;
 use crate::home::{Home, Known, View};
+use crate::imports::Imports;
 use crate::inference::Engine;
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};
@@ -102,6 +104,7 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    imports: Arc<Imports>,
     witness: Arc<Witness>,
     reached: BTreeMap<NodeId, Arc<Remote>>,
     keys: NodeKeys,
@@ -128,6 +131,7 @@ impl Node {
         let alarms = Alarms::open(store.clone(), log_key, config.node.clone(), &config.members).await?;
         let witness = Witness::new(&config.node, keys.key(Role::Witness)?.clone(), store.clone(), alarms.clone());
         let reached = reached(&config, &keys)?;
+        let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
         let factory = match &config.factory {
             Some(factory) => {
@@ -135,6 +139,8 @@ impl Node {
                 let (members, schema) = (&config.members, Arc::clone(&schema));
                 let opened =
                     Factory::new(&keys.card, factory, members, schema, engine, log.clone(), store.clone()).await?;
+                let said = opened.status();
+                imports.facts(&config.node, Source::File, &said.passport, &said.terms).await?;
                 Some(Arc::new(opened))
             }
             None => None,
@@ -149,7 +155,7 @@ impl Node {
         // Wrong keys and wrong tokens of one address count together.
         let guesses = ledger.as_ref().map_or_else(Arc::<Guesses>::default, |ledger| Arc::clone(&ledger.guesses));
         let tokens = Tokens::open(&config.tokens, store.clone(), guesses).await?;
-        let home = open_home(&config, &keys, (&store, &log), &schema, factory.as_ref(), &reached).await?;
+        let home = open_home(&config, &keys, (&store, &log, &imports), &schema, factory.as_ref(), &reached).await?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
             None => None,
@@ -168,6 +174,7 @@ impl Node {
             tokens,
             content,
             factory,
+            imports,
             witness: Arc::new(witness),
             reached,
             keys,
@@ -374,6 +381,9 @@ impl Node {
                 Ok(refused) => problems.extend(refused),
                 Err(error) => problems.push(error.to_string()),
             }
+            let said = factory.status();
+            let recorded = self.imports.facts(&said.node, Source::File, &said.passport, &said.terms).await;
+            problems.extend(recorded.err().map(|error| error.to_string()));
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
@@ -451,7 +461,7 @@ fn reached(config: &Config, keys: &NodeKeys) -> Result<BTreeMap<NodeId, Arc<Remo
 async fn open_home(
     config: &Config,
     keys: &NodeKeys,
-    (store, log): (&Store, &Log),
+    (store, log, imports): (&Store, &Log, &Arc<Imports>),
     schema: &Arc<PolicySchema>,
     factory: Option<&Arc<Factory>>,
     reached: &BTreeMap<NodeId, Arc<Remote>>,
@@ -469,7 +479,8 @@ async fn open_home(
         authorities.push((config.node.clone(), own));
         peers.insert(config.node.clone(), Arc::new(Local::new(config.node.clone(), Arc::clone(factory))));
     }
-    let lifecycle = Lifecycle::new(config.node.clone(), home, Arc::clone(schema), store.clone(), log.clone());
+    let (node, schema_, imports_) = (config.node.clone(), Arc::clone(schema), Arc::clone(imports));
+    let lifecycle = Lifecycle::new(node, home, schema_, store.clone(), log.clone(), imports_);
     let policies = lifecycle.open().await?;
     let failed = |error: crate::store::StoreError| NodeError::System(error.to_string());
     let mut window = Window::default();
@@ -484,7 +495,9 @@ async fn open_home(
     let (schema, trust) = (Arc::clone(schema), home.trust.clone());
     let view = View::new(&authorities, schema, trust, home.weights, policies, window, latest_ms);
     let view = view.map_err(crate::config::ConfigError::from)?;
+    imports.grounds(view.grounds()).await?;
     let authority = keys.key(Role::Authority)?.clone();
-    let home = Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone());
+    let home =
+        Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone(), Arc::clone(imports));
     Ok(Some(Arc::new(home)))
 }

@@ -13,6 +13,7 @@ use polder_core::ids::NodeId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqliteConnection};
 
+mod changes;
 mod content;
 mod keys;
 mod leaves;
@@ -23,6 +24,7 @@ mod tree;
 mod versions;
 mod witness;
 
+pub use changes::{Beside, Change, Taken};
 pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use leaves::Batch;
@@ -51,7 +53,7 @@ pub struct Store {
 /// One log entry with what stands behind it.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// `decision`, `execution` or `activation`.
+    /// What the statement is: [`polder_core::statement::v1::Statement::kind`].
     pub kind: &'static str,
     /// The decision's id; for an activation the policy's digest.
     pub decision: String,
@@ -69,6 +71,8 @@ pub struct Leaf {
     pub policy: Option<PolicyText>,
     /// What an execution at this very node used for its own tenant; counted with its leaf or not at all.
     pub used: Option<Used>,
+    /// What else is written with the leaf or not at all.
+    pub beside: Option<Beside>,
 }
 
 /// The half of a receipt that a factory sent back.
@@ -161,6 +165,7 @@ impl Store {
             ledger::SCHEMA,
             content::SCHEMA,
             tokens::SCHEMA,
+            changes::SCHEMA,
         ];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;
@@ -195,6 +200,7 @@ impl Store {
             if let Some(policy) = &leaf.policy {
                 versions::insert(&mut transaction, place, policy).await?;
             }
+            changes::insert(&mut transaction, place, leaf).await?;
             if let Some(one) = &leaf.used {
                 let sum = used.entry((one.day, &one.factory)).or_default();
                 *sum = sum.saturating_add(one.tokens);

@@ -1,4 +1,5 @@
-//! `polder facts`: signed, taken in, shown with the reason where they do not count, and carried from a running demo.
+//! `polder facts`: signed, taken in, shown with the reason where they do not count, carried from a running demo, and written into
+//! the logs of whoever takes them in.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,7 +9,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::demo::Demo;
-use support::{Ended, Folder, polder, run};
+use support::http::socket_call;
+use support::node::Running;
+use support::{Ended, Folder, polder, process, run, until};
 
 const SITE: &str = r#"{"kind":"site","country":"FR","city":"Paris"}"#;
 
@@ -135,4 +138,63 @@ fn a_running_home_shows_standings_and_hands_out_passports() {
     assert!(caught.code == 5 && caught.stderr.contains("root"), "{caught:?}");
     let unknown = demo.polder(&["facts", "show", "--factory", "atlantis"]);
     assert!(unknown.code == 1 && unknown.stderr.contains("paris"), "{unknown:?}");
+}
+
+/// What a node's log says of imports about Paris, the newest first.
+fn imports(demo: &Demo, node: &str) -> Vec<Value> {
+    let socket = demo.node_folder(node).join("state/api.sock");
+    let told = socket_call(&socket, "GET", "/api/v1/log/changes?kind=import").json();
+    let changes = told["changes"].as_array().unwrap().iter();
+    changes.filter(|change| change["statement"]["about"] == "paris").cloned().collect()
+}
+
+#[test]
+fn what_is_taken_in_is_a_leaf_before_anything_rests_on_it() {
+    let demo = Demo::start();
+    let placed = demo.polder(&["ask", "What is Polder?", "--tenant", "bank", "-o", "json"]).json();
+    let receipt: Value = serde_json::from_slice(&std::fs::read(placed["receipt"].as_str().unwrap()).unwrap()).unwrap();
+    let (home, own) = (imports(&demo, "bank-home"), imports(&demo, "paris"));
+    assert_eq!((home.len(), own.len()), (1, 1), "once each, however often the home looks");
+    let said = &home[0]["statement"];
+    assert_eq!((&said["node"], &said["from"], &said["previous"]), (&json!("bank-home"), &json!("peer"), &Value::Null));
+    assert_eq!(own[0]["statement"]["from"], "file");
+    assert_eq!((&said["root"], &said["taken"]), (&own[0]["statement"]["root"], &own[0]["statement"]["taken"]));
+    assert!(home[0]["leaf"].as_u64() < receipt["decision"]["index"].as_u64(), "before the decision");
+    let passport = demo.polder(&["facts", "export", "--factory", "paris"]).json();
+    assert_eq!(
+        (&said["root"], said["taken"].as_array().map(Vec::len)),
+        (&passport["root"], passport["facts"].as_array().map(Vec::len)),
+        "{said}"
+    );
+
+    // Its proof, for those who have only the file.
+    let socket = demo.node_folder("bank-home").join("state/api.sock");
+    let (leaf, out) = (home[0]["leaf"].to_string(), demo.around().join("import.cose"));
+    let (out, socket) = (out.to_str().unwrap(), socket.to_str().unwrap());
+    let export = |part: &str| {
+        let words = ["receipt", "export", &leaf, "--part", part, "--format", "cose", "--out", out, "--socket", socket];
+        run(polder(demo.around()).args(words))
+    };
+    assert_eq!(export("import").code, 0);
+    let verified = run(polder(demo.around()).args(["verify", out]));
+    assert!(verified.code == 0 && verified.stdout.contains("facts about `paris` from itself"), "{verified:?}");
+    assert_eq!(export("view").code, 1, "no other kind stands at that place");
+
+    // A fact is gone from the file: the factory says so at its next start, and the home when it hears of it.
+    process::signal(demo.node_pid("paris"), rustix::process::Signal::KILL);
+    let folder = demo.node_folder("paris");
+    let file = folder.join("passport.json");
+    let mut facts: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    facts.pop();
+    std::fs::write(&file, serde_json::to_vec(&facts).unwrap()).unwrap();
+    until("paris is gone", || process::has_ended(demo.node_pid("paris")).then_some(()));
+    let again = Running::start(demo.around(), &["up", "--config", folder.join("node.toml").to_str().unwrap()]);
+    let heard = until("the home hears of it", || Some(imports(&demo, "bank-home")).filter(|all| all.len() == 2));
+    let newest = &heard[0]["statement"];
+    assert_eq!((&newest["previous"], &newest["taken"]), (&said["root"], &json!([])));
+    assert_eq!(newest["dropped"].as_array().map(Vec::len), Some(1));
+    assert_eq!(imports(&demo, "paris")[0]["statement"]["dropped"], newest["dropped"]);
+    let table = demo.polder(&["log", "changes", "--kind", "import"]);
+    assert!(table.stdout.contains("took in 0 facts about `paris` from itself, and 1 are gone"), "{}", table.stdout);
+    again.end();
 }

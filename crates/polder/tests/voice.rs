@@ -33,7 +33,7 @@ fn help() {
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
         .chain([vec!["receipt", "export", "--help"]])
-        .chain(["check", "alarms"].map(|task| vec!["log", task, "--help"]))
+        .chain(["check", "changes", "alarms"].map(|task| vec!["log", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

@@ -1,8 +1,11 @@
 //! Tests of statements: a form filled in is the statement itself, byte for byte.
 #![allow(clippy::unwrap_used)]
 
-use super::v1::{DecisionForm, DecisionStatement, ExecutionOutcome, ExecutionStatement, Statement};
+use super::v1::{
+    DecisionForm, DecisionStatement, ExecutionOutcome, ExecutionStatement, ImportStatement, Source, Statement,
+};
 use crate::canonical::{self, Digest};
+use crate::facts::passport_root;
 use crate::ids::{DecisionId, ModelId, TenantId};
 use crate::labels::{DataClass, Purpose};
 use crate::placement::{Change, Relaxation};
@@ -74,4 +77,28 @@ fn an_execution_written_in_order_is_its_canonical_form() {
             assert_eq!(statement.to_bytes().unwrap(), canonical::to_bytes(&statement).unwrap());
         }
     }
+}
+
+#[test]
+fn an_import_names_what_came_and_what_went_and_nothing_where_nothing_did() {
+    let passport = Site::new("berlin", "DE", "US", 1).passport;
+    let (home, berlin, terms) = (node("bank-home"), node("berlin"), Digest([7; 32]));
+    let of = |before, passport: &[_], terms| {
+        ImportStatement::of((&home, &berlin, Source::Peer), 5, before, passport, terms).unwrap()
+    };
+    let (first, held) = of(None, &passport, terms).unwrap();
+    assert_eq!((first.previous, first.taken.len(), first.dropped.len()), (None, passport.len(), 0));
+    assert_eq!(first.root, passport_root(&passport).unwrap());
+    assert!(first.taken.iter().all(|fact| passport.iter().any(|signed| signed.key == fact.key)));
+    let mut turned = passport.clone();
+    turned.reverse();
+    assert_eq!(of(Some(&held), &turned, terms), None, "the order of facts says nothing");
+    let (fewer, left) = of(Some(&held), &passport[1..], terms).unwrap();
+    assert_eq!((fewer.previous, fewer.taken.len(), fewer.dropped.len()), (Some(first.root), 0, 1));
+    let (back, _) = of(Some(&left), &passport, terms).unwrap();
+    assert_eq!((back.taken[0].digest, back.dropped.len()), (fewer.dropped[0], 0));
+    let (other_terms, _) = of(Some(&held), &passport, Digest([8; 32])).unwrap();
+    assert_eq!((other_terms.taken.len(), other_terms.root), (0, first.root));
+    let bytes = Statement::Import(first.clone()).to_bytes().unwrap();
+    assert_eq!(serde_json::from_slice::<Statement>(&bytes).unwrap(), Statement::Import(first));
 }

@@ -235,6 +235,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/usage", get(keys::usage))
         .route("/api/v1/alarms", get(log::alarms))
         .route("/api/v1/log/check", post(log::check))
+        .route("/api/v1/log/changes", get(log::changes))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/api/v1/reload", post(reload))

@@ -126,7 +126,8 @@ async fn execution(node: &Node, id: &str, factory: &NodeId) -> Result<Option<Hal
 }
 
 /// `GET /api/v1/sealed/{part}/{id}`: one statement with its place in its log and its node's signatures over it, for those who
-/// want it in another form. `part` is `decision`, `execution` or `activation`; an activation's id is a policy's version.
+/// want it in another form. `part` is `decision`, `execution`, `activation`, or a kind of change; an activation's id is a policy's version, a
+/// change's its place in the log.
 pub async fn sealed(
     State(node): State<Arc<Node>>,
     caller: Caller,
@@ -149,14 +150,28 @@ pub async fn sealed(
             let half = node.log.half_at(version.leaf).await.map_err(Problem::internal)?;
             half.filter(|half| matches!(half.statement, Statement::Activation(_))).and_then(|half| node.log.seal(half))
         }
+        "import" | "view" => {
+            caller.reads_policies()?;
+            let place: u64 = id.parse().map_err(|_| unplaced(&id))?;
+            node.log.settled().await;
+            let half = node.log.half_at(place).await.map_err(Problem::internal)?;
+            half.filter(|half| half.statement.kind() == part).and_then(|half| node.log.seal(half))
+        }
         _ => {
-            let detail = "the part is none of `decision`, `execution`, `activation`";
+            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
     };
     let missing =
         || Problem::new(StatusCode::NOT_FOUND, "there is no such statement here, or its factory does not answer");
     found.map(Json).ok_or_else(missing)
+}
+
+/// What is no place in the log.
+fn unplaced(id: &str) -> Problem {
+    let id: String = id.chars().take(64).collect();
+    let detail = format!("`{id}` is no place in the log: `polder log changes` shows the number of each");
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 async fn own(node: &Node, kind: &str, id: &str) -> Result<Option<Sealed>, Problem> {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ed25519_dalek::SigningKey;
 use futures_util::{FutureExt as _, StreamExt as _};
 use polder_core::canonical::{self, Digest};
+use polder_core::facts::FACTS_MAX;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::Signed;
 use polder_core::labels::{Action, Labels};
@@ -16,15 +17,16 @@ use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::receipt::Half;
 use polder_core::request::Request;
-use polder_core::statement::v1::{DecisionForm, DecisionRecord, Statement};
+use polder_core::statement::v1::{DecisionForm, DecisionRecord, Source, Statement};
 use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
 
 use crate::clock::{now_ms, random};
 use crate::config::{HomeConfig, Routing};
+use crate::imports::Imports;
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
-use crate::peers::wire::{Envelope, Frame, Sealed, SentHalf, Told, VERSION, Work};
+use crate::peers::wire::{Envelope, Frame, Sealed, SentHalf, Status, Told, VERSION, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
 use crate::store::{ForeignHalf, Object, Used};
@@ -61,6 +63,7 @@ pub struct Home {
     /// How its owner's policies come into force.
     pub lifecycle: Lifecycle,
     log: Log,
+    imports: Arc<Imports>,
     forms: Forms,
     capabilities: Mutex<BTreeMap<NodeId, Signed<Capability>>>,
     routing: Routing,
@@ -129,6 +132,7 @@ impl Home {
         view: View,
         lifecycle: Lifecycle,
         log: Log,
+        imports: Arc<Imports>,
     ) -> Self {
         Self {
             node,
@@ -140,6 +144,7 @@ impl Home {
             view,
             lifecycle,
             log,
+            imports,
             forms: Forms::default(),
             capabilities: Mutex::new(BTreeMap::new()),
             routing: config.routing,
@@ -166,8 +171,26 @@ impl Home {
             let status = peer.status().await;
             (node.clone(), status, u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX))
         });
-        let seen = futures_util::future::join_all(look).await;
+        let mut seen = futures_util::future::join_all(look).await;
+        for (node, status, _) in &mut seen {
+            if let Err(error) = self.record(node, status).await {
+                *status = Err(PeerError::Unreachable { peer: node.clone(), reason: error });
+            }
+        }
         self.view.update(seen, now_ms());
+    }
+
+    /// Writes down what a factory publishes, where it is new: what is not in the log is not believed.
+    async fn record(&self, node: &NodeId, status: &Result<Status, PeerError>) -> Result<(), String> {
+        let Ok(status) = status else { return Ok(()) };
+        let readable = status.node == *node && status.passport.len() <= FACTS_MAX;
+        if !readable || !self.view.is_news(node, status) {
+            return Ok(());
+        }
+        // What the factory of this very node says comes from its own file.
+        let from = if *node == self.node { Source::File } else { Source::Peer };
+        let recorded = self.imports.facts(node, from, &status.passport, &status.terms).await;
+        recorded.map_err(|error| format!("its facts could not be recorded: {error}"))
     }
 
     /// Whether some factory offers a model, whoever may use it.

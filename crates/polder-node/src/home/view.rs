@@ -14,6 +14,7 @@ use polder_core::ids::NodeId;
 use polder_core::placement::{self, Affinity, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
 use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
+use polder_core::statement::v1::Grounds;
 use polder_core::usage::{Window, day_of};
 
 use super::known::Known;
@@ -264,6 +265,19 @@ impl View {
     /// What is known of each factory.
     pub fn known(&self) -> BTreeMap<NodeId, Known> {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).factories.clone()
+    }
+
+    /// What policies and facts are read by, apart from the owner's policy.
+    pub fn grounds(&self) -> Grounds {
+        let (baseline, schema) = (self.policies.load().baseline.digest(), self.schema.digest());
+        Grounds { baseline, schema, trust: self.trust_digest }
+    }
+
+    /// Whether a factory publishes other facts or terms than it was last heard to.
+    pub fn is_news(&self, node: &NodeId, status: &Status) -> bool {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = learned.factories.get(node).and_then(|known| known.status.as_ref());
+        before.is_none_or(|before| before.passport != status.passport || before.terms != status.terms)
     }
 
     /// The trusted issuers.

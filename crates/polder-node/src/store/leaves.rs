@@ -31,7 +31,7 @@ const SKEW_MS: u64 = 10_000;
 /// Most bytes of one batch's statements, so that a broken row cannot ask for all memory.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
-const KINDS: [&str; 3] = ["decision", "execution", "activation"];
+const KINDS: [&str; 5] = ["decision", "execution", "activation", "import", "view"];
 
 fn key(kind: &str, id: &str) -> Option<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];

@@ -13,6 +13,10 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::render;
 
+mod changes;
+
+pub use changes::says;
+
 /// Look at a node's log, and at what was found wrong with any log.
 ///
 /// Example: polder log check
@@ -35,6 +39,13 @@ enum Task {
         #[command(flatten)]
         target: Target,
     },
+    /// Show what a node goes by and since when: policies, facts, terms and texts that it took in, each with its leaf.
+    ///
+    /// `polder receipt export LEAF --part import --format tlog-proof --out FILE` writes one with its proof.
+    ///
+    /// Example: polder log changes --kind import
+    #[command(verbatim_doc_comment)]
+    Changes(changes::Arguments),
     /// Show what was found wrong with any log: forks with their evidence, and what a witness saw.
     ///
     /// Exits with 5 where there is an alarm.
@@ -51,6 +62,7 @@ enum Task {
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     match arguments.task {
         Task::Check { target } => check(&target, output).await,
+        Task::Changes(arguments) => changes::run(&arguments, output).await,
         Task::Alarms { target } => alarms(&target, output).await,
     }
 }

@@ -42,13 +42,13 @@ enum Task {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct ExportArguments {
-    /// A decision's or completion's id, `last`, a policy's version, or the file of a receipt.
+    /// A decision's or completion's id, `last`, a policy's version, a leaf's place, or the file of a receipt.
     #[arg(value_name = "ID|RECEIPT")]
     what: String,
     /// The form.
     #[arg(long, value_enum)]
     format: Format,
-    /// The statement: what the home decided, what the factory did, or the coming into force of a policy.
+    /// The statement: what the home decided, what the factory did, a policy that came into force, or another change.
     #[arg(long, value_enum, default_value_t = Part::Decision)]
     part: Part,
     /// The file to write; others are named after it.
@@ -77,6 +77,10 @@ enum Part {
     Execution,
     /// A policy that came into force; the id is its version.
     Activation,
+    /// Facts that were taken in; the id is the leaf's place in the log.
+    Import,
+    /// Other texts that a home goes by; the id is the leaf's place in the log.
+    View,
 }
 
 impl Part {
@@ -85,6 +89,8 @@ impl Part {
             Self::Decision => "decision",
             Self::Execution => "execution",
             Self::Activation => "activation",
+            Self::Import => "import",
+            Self::View => "view",
         }
     }
 }
@@ -155,7 +161,7 @@ fn of_receipt(path: &Path, arguments: &ExportArguments) -> Result<Half, Failure>
     match arguments.part {
         Part::Decision => Ok(decision),
         Part::Execution => execution.ok_or_else(|| Failure::new("nothing ran, so the receipt has no execution")),
-        Part::Activation => Err(Failure::new("a receipt holds no activation").exit(Exit::Usage)),
+        part => Err(Failure::new(format!("a receipt holds no {}", part.as_str())).exit(Exit::Usage)),
     }
 }
 

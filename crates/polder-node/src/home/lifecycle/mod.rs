@@ -10,13 +10,14 @@ use std::sync::Arc;
 use polder_core::canonical::Digest;
 use polder_core::ids::NodeId;
 use polder_core::policy::{LABELS_POLICY, Layer, LayerKind, PolicyError, PolicySchema, is_only_narrower};
-use polder_core::statement::v1::{ActivationStatement, How, ProofResult};
+use polder_core::statement::v1::{ActivationStatement, Grounds, How, ProofResult};
 use tokio::sync::Mutex;
 
 use super::policies::PolicyState;
 use super::view::View;
 use crate::clock::now_ms;
 use crate::config::{ConfigError, HomeConfig, file_name, read_policy};
+use crate::imports::Imports;
 use crate::log::{Log, LogError};
 use crate::policies::load;
 use crate::store::{PolicyText, PolicyVersion, Store, StoreError};
@@ -99,6 +100,7 @@ pub struct Lifecycle {
     store: Store,
     log: Log,
     guardrails: Guardrails,
+    imports: Arc<Imports>,
     /// Held while layers are put in force.
     turn: Mutex<()>,
     /// Held while claims are proved: one solver at a time.
@@ -107,10 +109,18 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// The lifecycle at a home.
-    pub fn new(home: NodeId, config: &HomeConfig, schema: Arc<PolicySchema>, store: Store, log: Log) -> Self {
+    pub fn new(
+        home: NodeId,
+        config: &HomeConfig,
+        schema: Arc<PolicySchema>,
+        store: Store,
+        log: Log,
+        imports: Arc<Imports>,
+    ) -> Self {
         let guardrails = Guardrails::new(config.guardrails.clone(), config.solver.clone(), Arc::clone(&schema));
         let (file, baseline) = (config.policy.clone(), config.baseline.clone());
-        Self { home, file, baseline, schema, store, log, guardrails, turn: Mutex::default(), proving: Mutex::default() }
+        let (turn, proving) = Default::default();
+        Self { home, file, baseline, schema, store, log, guardrails, imports, turn, proving }
     }
 
     /// What the owner declared must hold of every policy.
@@ -175,6 +185,10 @@ impl Lifecycle {
     /// Reads both files again. What is broken, or not proved, leaves in force what was; the messages say why.
     pub async fn reload(&self, view: &View) -> Vec<String> {
         let baseline = load(LayerKind::Baseline, &self.baseline, &self.schema, &self.store).await;
+        let baseline = match baseline {
+            Ok(read) => self.recorded(view, read.layer.digest()).await.map(|()| read),
+            Err(error) => Err(error.to_string()),
+        };
         self.amend(view, |state| match baseline {
             Ok(read) => {
                 if read.layer.digest() != state.baseline.digest() {
@@ -182,7 +196,7 @@ impl Lifecycle {
                 }
                 state.baseline_problem = read.refused;
             }
-            Err(error) => state.baseline_problem = Some(kept(&error.to_string())),
+            Err(error) => state.baseline_problem = Some(kept(&error)),
         })
         .await;
         let problem = match self.of_file(How::Reload, true).await {
@@ -192,6 +206,15 @@ impl Lifecycle {
         };
         self.amend(view, |state| state.file_problem = problem).await;
         view.policies().refused()
+    }
+
+    /// Writes down that the home goes by another baseline, before it does.
+    async fn recorded(&self, view: &View, baseline: Digest) -> Result<(), String> {
+        let grounds = view.grounds();
+        if grounds.baseline == baseline {
+            return Ok(());
+        }
+        self.imports.grounds(Grounds { baseline, ..grounds }).await.map_err(|error| error.to_string())
     }
 
     async fn amend(&self, view: &View, change: impl FnOnce(&mut PolicyState)) {

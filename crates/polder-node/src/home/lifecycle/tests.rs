@@ -81,7 +81,10 @@ impl Bench {
         let key = keys.key(Role::Log).unwrap().clone();
         let log = Log::open(store.clone(), key, Arc::new(keys.card.clone())).await.unwrap();
         let schema = Arc::new(PolicySchema::shipped().unwrap());
-        let lifecycle = Lifecycle::new(home, &self.config, Arc::clone(&schema), store, log.clone());
+        let lifecycle = {
+            let imports = Arc::new(Imports::open(home.clone(), log.clone(), &store).await.unwrap());
+            Lifecycle::new(home, &self.config, Arc::clone(&schema), store, log.clone(), imports)
+        };
         let state = lifecycle.open().await?;
         let view = View::new(&[], schema, Vec::new(), self.config.weights, state, Window::default(), 0).unwrap();
         Ok((lifecycle, view, log))

@@ -8,7 +8,18 @@ fn leaf(kind: &'static str, id: &DecisionId, at_ms: u64, text: &str) -> Leaf {
     let statement = text.as_bytes().to_vec();
     let commitment = polder_core::statement::commitment(&[7; 32], &statement);
     let decision = id.as_str().to_owned();
-    Leaf { kind, decision, at_ms, salt: [7; 32], statement, commitment, objects: None, policy: None, used: None }
+    Leaf {
+        kind,
+        decision,
+        at_ms,
+        salt: [7; 32],
+        statement,
+        commitment,
+        objects: None,
+        policy: None,
+        used: None,
+        beside: None,
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use polder_core::note::VerifierKey;
 use polder_core::receipt;
 
 use super::{Arguments, read_members};
+use crate::commands::log::says as says_change;
 use crate::failure::{Failure, of_file};
 
 /// What the file is, by its first bytes.
@@ -83,6 +84,13 @@ fn member_keys(path: &Path) -> Result<Vec<VerifierKey>, Failure> {
 
 /// What a receipt that holds says, in a sentence.
 pub fn says(held: &Held) -> String {
+    let said = held.statement.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    if let Some(said) = said.as_ref().and_then(says_change) {
+        return format!(
+            "at place {} of the log `{}`, which then had {} entries: {said}",
+            held.index, held.log, held.size
+        );
+    }
     let kind = held.statement.as_deref().and_then(statement_type);
     let what = kind.map_or_else(|| "an entry whose statement is not shown".to_owned(), |kind| format!("a `{kind}`"));
     format!("{what} stands at place {} of the log `{}`, which then had {} entries", held.index, held.log, held.size)

@@ -1,0 +1,104 @@
+//! `polder log changes`: the statements that say what a node goes by, each in a sentence.
+//!
+//! Decisions and executions are absent: `polder why` and receipts show those.
+
+use std::process::ExitCode;
+
+use polder_core::statement::v1::{How, Source, Statement};
+use serde_json::{Value, json};
+
+use super::nodes;
+use crate::Output;
+use crate::address::Target;
+use crate::failure::Failure;
+use crate::render;
+
+/// Which changes are shown.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Only this kind, such as `activation`, `import` or `view`.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only those before this place in the log.
+    #[arg(long, value_name = "LEAF")]
+    before: Option<u64>,
+    /// How many of the newest, of each node.
+    #[arg(long, default_value_t = 20)]
+    last: u32,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Shows them, the newest first.
+pub async fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Failure> {
+    let mut path = format!("/api/v1/log/changes?last={}", arguments.last);
+    if let Some(kind) = &arguments.kind {
+        let plain: String = kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        path.push_str(&format!("&kind={plain}"));
+    }
+    if let Some(before) = arguments.before {
+        path.push_str(&format!("&before={before}"));
+    }
+    let mut found = Vec::new();
+    for (name, client) in nodes(&arguments.target)? {
+        let told = client.get(&path).await?.ok()?;
+        let changes = told["changes"].as_array().cloned().unwrap_or_default();
+        found.extend(changes.into_iter().map(|change| json!({"node": name, "change": change})));
+    }
+    match output {
+        Output::Json => render::json(&json!({"changes": found}))?,
+        Output::Table if found.is_empty() => render::line("no such change stands in the log")?,
+        Output::Table => {
+            let row = |one: &Value| {
+                let change = &one["change"];
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let says = serde_json::from_value(change["statement"].clone()).ok().and_then(|said| says(&said));
+                vec![
+                    text(&one["node"]),
+                    change["leaf"].to_string(),
+                    render::instant(&change["at_ms"]),
+                    text(&change["kind"]),
+                    says.unwrap_or_default(),
+                ]
+            };
+            let rows: Vec<_> = found.iter().map(row).collect();
+            render::table(&["NODE", "LEAF", "AT (UTC)", "KIND", "SAYS"], &rows)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a change says, in a sentence without a full stop; `None` for a decision or execution.
+pub fn says(statement: &Statement) -> Option<String> {
+    Some(match statement {
+        Statement::Decision(_) | Statement::Execution(_) => return None,
+        Statement::Activation(one) => {
+            let how = match one.how {
+                How::Start => "when the node started",
+                How::Reload => "when its file was read again",
+                How::Activate => "by the owner's call",
+                How::Rollback => "by the owner's call for a former version",
+            };
+            format!("`{}` came into force at `{}` {how}", one.file, one.home)
+        }
+        Statement::Import(one) => {
+            let source = match one.from {
+                Source::File => "its own file",
+                Source::Peer => "itself",
+            };
+            let (taken, dropped) = (one.taken.len(), one.dropped.len());
+            format!("`{}` took in {taken} facts about `{}` from {source}, and {dropped} are gone", one.node, one.about)
+        }
+        Statement::View(one) => {
+            let before = one.previous;
+            let other = |name: &'static str, differs: bool| differs.then_some(name);
+            let parts = [
+                other("baseline", before.is_none_or(|before| before.baseline != one.now.baseline)),
+                other("frameworks", before.is_none_or(|before| before.schema != one.now.schema)),
+                other("trust", before.is_none_or(|before| before.trust != one.now.trust)),
+            ];
+            let parts: Vec<_> = parts.into_iter().flatten().collect();
+            format!("`{}` goes by another {}", one.home, parts.join(", "))
+        }
+    })
+}
