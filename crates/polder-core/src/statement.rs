@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{self, CanonicalError, Digest};
+use crate::canonical::{self, CanonicalError, Digest, Ordered};
 
 mod changes;
 mod keeping;
@@ -18,7 +18,7 @@ pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
 
 /// The first version of every statement.
 pub mod v1 {
-    use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
+    use super::{CanonicalError, Deserialize, Digest, Ordered, Serialize, canonical};
     use crate::chain::v1::{DayStatement, LinkStatement};
     use crate::framework::FrameworkSeals;
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
@@ -302,7 +302,49 @@ pub mod v1 {
 
         /// The statement's canonical bytes.
         pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
-            canonical::to_bytes(self)
+            match self {
+                Self::Execution(execution) => Ok(execution.to_bytes()),
+                _ => canonical::to_bytes(self),
+            }
+        }
+    }
+
+    impl ExecutionStatement {
+        /// One is written with every request: its fields are written in order at once.
+        fn to_bytes(&self) -> Vec<u8> {
+            let mut out = Ordered::new(768)
+                .text("backend", &self.backend)
+                .hex("body", &self.body.0)
+                .number("completion_tokens", self.completion_tokens)
+                .text("decision", self.decision.as_str())
+                .number("ended_ms", self.ended_ms)
+                .text("factory", self.factory.as_str())
+                .text("home", self.home.as_str());
+            if let Some(model) = &self.model {
+                out = out.text("model", model.as_str());
+            }
+            if let Some(digest) = &self.model_digest {
+                out = out.hex("model_digest", &digest.0);
+            }
+            out.text("outcome", self.outcome.as_str())
+                .number("prompt_tokens", self.prompt_tokens)
+                .number("started_ms", self.started_ms)
+                .text("statement", "polder/execution/v1")
+                .text("tenant", self.tenant.as_str())
+                .hex("terms", &self.terms.0)
+                .hex("ticket", &self.ticket.0)
+                .end()
+        }
+    }
+
+    impl ExecutionOutcome {
+        /// As statements name it.
+        fn as_str(self) -> &'static str {
+            match self {
+                Self::Completed => "completed",
+                Self::Cancelled => "cancelled",
+                Self::Failed => "failed",
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use crate::clock::{ClockFault, Watch, now_ms};
 use crate::config::{Config, Member};
 use crate::content::{self, ContentStore};
 use crate::factory::Factory;
-use crate::gateway::{self, ApiError, Gateway};
+use crate::gateway::{self, ApiError, Direct, Gateway};
 use crate::home::Home;
 use crate::imports::Imports;
 use crate::key_care::{self, KeyCare};
@@ -35,7 +35,7 @@ use crate::log::witness::{self, Witness};
 use crate::log::{self, Archive, Log, LogError};
 use crate::peers::{Peer, Remote, server, tls};
 use crate::retention::{self, Retention};
-use crate::serve;
+use crate::serve::{self, Express};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry::Exporter;
@@ -227,8 +227,9 @@ impl Node {
         if let Some(gateway) = &gateway {
             tasks.spawn(gateway::run_batches(gateway.clone(), shutdown.clone()));
         }
-        let service = TowerToHyperService::new(self.router(gateway));
-        tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
+        let (router, express) = self.router(gateway);
+        let service = TowerToHyperService::new(router);
+        tasks.spawn(serve::serve_tcp(listener, service, express, limits.clone(), Arc::clone(&workers), shutdown));
         ready();
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|e| NodeError::System(format!("a part of the node ended: {e}")))?;
@@ -279,7 +280,8 @@ impl Node {
         })
     }
 
-    fn router(self: &Arc<Self>, gateway: Option<Gateway>) -> Router {
+    /// Every route, and what ordinary requests reach without a router.
+    fn router(self: &Arc<Self>, gateway: Option<Gateway>) -> (Router, Express<Direct>) {
         let mut router = api::router(Arc::clone(self))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", {
@@ -287,11 +289,13 @@ impl Node {
                 get(move || async move { node.readiness() })
             })
             .merge(self.log_router());
+        let mut express = gateway::nothing();
         if let Some(gateway) = gateway {
             let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
-            router = router.merge(gateway::router(gateway, kept));
+            let (routes, direct) = gateway::router(gateway, kept);
+            (router, express) = (router.merge(routes), direct);
         }
-        router.fallback(unknown_route)
+        (router.fallback(unknown_route), express)
     }
 
     /// The rounds in which peers cosign this node's log.
