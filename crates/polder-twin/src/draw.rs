@@ -49,7 +49,7 @@ impl Draws {
     #[inline]
     pub fn exponential(&mut self, mean: u64) -> u64 {
         let nats = negative_ln(self.word());
-        let value = u128::from(mean) * u128::from(nats) >> POINT;
+        let value = (u128::from(mean) * u128::from(nats)) >> POINT;
         u64::try_from(value).unwrap_or(u64::MAX).max(1)
     }
 }
@@ -57,7 +57,7 @@ impl Draws {
 /// The upper half of a product.
 #[inline]
 fn high(one: u64, other: u64) -> u64 {
-    (u128::from(one) * u128::from(other) >> 64) as u64
+    ((u128::from(one) * u128::from(other)) >> 64) as u64
 }
 
 /// log2 of 1 + i/STEPS, in fixed point.
@@ -96,14 +96,14 @@ fn log2(number: u64) -> u64 {
     let within = (rest << 11) >> 32;
     let from = LOGARITHMS.get(step).copied().unwrap_or(0);
     let to = LOGARITHMS.get(step + 1).copied().unwrap_or(1 << POINT);
-    (u64::from(whole) << POINT) + from + ((to - from) * within >> 32)
+    (u64::from(whole) << POINT) + from + (((to - from) * within) >> 32)
 }
 
 /// -ln of a word taken as a fraction of 2^64, in fixed point.
 #[inline]
 fn negative_ln(word: u64) -> u64 {
     let below = (64 << POINT) - log2(word.max(1));
-    (u128::from(below) * u128::from(LN_2) >> POINT) as u64
+    ((u128::from(below) * u128::from(LN_2)) >> POINT) as u64
 }
 
 /// 2 to the power of a fixed-point number, in millionths, at most `u64::MAX`.
@@ -114,7 +114,7 @@ fn exp2_ppm(power: u64) -> u64 {
     for place in (0..POINT).rev() {
         root = (root << 62).isqrt();
         if power >> place & 1 == 1 {
-            factor = factor * root >> 62;
+            factor = (factor * root) >> 62;
         }
     }
     let ppm = (factor * 1_000_000) >> 62;

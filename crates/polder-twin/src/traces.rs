@@ -112,6 +112,9 @@ pub struct Row {
     pub generated: u32,
 }
 
+/// A line or row of a trace, from 1, with what it says or why it cannot be used.
+pub type Numbered = (u64, Result<Row, String>);
+
 /// A trace as it is read.
 pub struct Reading {
     traced: Traced,
@@ -186,8 +189,7 @@ impl Reading {
     }
 
     /// The next line that holds a row, with its number.
-    #[allow(clippy::type_complexity)] // Line, then row or reason; the parts are named where they are used.
-    fn next_row(&mut self) -> Result<Option<(u64, Result<Row, String>)>, TraceError> {
+    fn next_row(&mut self) -> Result<Option<Numbered>, TraceError> {
         let path = &self.traced.path;
         match &mut self.rows {
             Rows::Tasks(tasks) => Ok(tasks.next_row()?),

@@ -100,7 +100,7 @@ fn line<'a>(samples: impl Iterator<Item = &'a Sample> + Clone, place: usize) -> 
         (w, x) = (w + one, x + busy);
     }
     let determinant = ww * xx - wx * wx;
-    if !(determinant > 1e-9 * ww * xx) {
+    if determinant.is_nan() || determinant <= 1e-9 * ww * xx {
         return None;
     }
     let (idle, busy) = ((w * xx - x * wx) / determinant, (x * ww - w * wx) / determinant);

@@ -11,7 +11,7 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_r
 use parquet::data_type::{ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 
-use super::{Row, TraceError};
+use super::{Numbered, Row, TraceError};
 
 /// A parquet file.
 pub struct Table {
@@ -125,7 +125,7 @@ fn cells<T: DataType>(reader: ColumnReader, rows: usize) -> Result<Cells<T::T>, 
 pub struct Tasks {
     table: Table,
     group: usize,
-    rows: std::vec::IntoIter<(u64, Result<Row, String>)>,
+    rows: std::vec::IntoIter<Numbered>,
     number: u64,
 }
 
@@ -136,7 +136,7 @@ impl Tasks {
     }
 
     /// The next task, with its row, from 1.
-    pub fn next_row(&mut self) -> Result<Option<(u64, Result<Row, String>)>, TraceError> {
+    pub fn next_row(&mut self) -> Result<Option<Numbered>, TraceError> {
         loop {
             if let Some(row) = self.rows.next() {
                 return Ok(Some(row));

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::path::Path;
 
-use super::{Row, TraceError};
+use super::{Numbered, TraceError};
 
 /// A parquet file, of which there is none here.
 pub struct Table(Infallible);
@@ -49,7 +49,7 @@ impl Tasks {
     }
 
     /// The next task, with its row, from 1.
-    pub fn next_row(&mut self) -> Result<Option<(u64, Result<Row, String>)>, TraceError> {
+    pub fn next_row(&mut self) -> Result<Option<Numbered>, TraceError> {
         match self.0.0 {}
     }
 }
