@@ -6,8 +6,10 @@
 mod bench;
 mod demo_model;
 mod failure;
+mod federation;
 #[cfg(feature = "load")]
 mod load;
+mod mutants;
 mod process;
 mod readme;
 mod release;
@@ -39,6 +41,12 @@ const TASKS: &[Task] = &[
     },
     Task { name: "bench", summary: "list or run the benchmarks", help: bench::HELP, run: bench::task },
     Task { name: "soak", summary: "list or run the long tests", help: soak::HELP, run: soak::task },
+    Task {
+        name: "mutants",
+        summary: "put bugs into the protocol of jobs and let the simulator find them",
+        help: mutants::HELP,
+        run: mutants::task,
+    },
     Task {
         name: "release",
         summary: "build the binary as it ships and print its digest",

@@ -3,18 +3,22 @@
 //! They are kept out of `cargo xtask test`, which must end in minutes. Most are a test of that run, made longer by the
 //! environment; an entry in [`SOAKS`] adds one.
 
+mod fuzz;
+
 use crate::failure::Failure;
-use crate::process;
+use crate::{federation, process};
 
 /// The task's help.
 pub const HELP: &str = "\
 Usage: cargo xtask soak [NAME]
+       cargo xtask soak federation [--schedules N] [--seed S] [--first] [--tell SEED] [-o table|json]
 
-Without a name, lists the long tests that exist. With one, runs it.
+Without a name, lists the long tests that exist. With one, runs it. `federation` runs N schedules of faults over the
+machines of jobs, from seed S on; `--tell` runs one alone and tells everything that was seen of it.
 A long test is added in `xtask/src/soak.rs`.
 
 Example:
-  cargo xtask soak policy
+  cargo xtask soak federation --schedules 1000000 --seed 7 -o json
 ";
 
 /// One long test: its name, one line, cargo's arguments, and what the environment says where it says nothing else.
@@ -41,6 +45,21 @@ const SOAKS: &[Entry] = &[
         environment: &[("POLDER_VERDICTS", "10000000"), ("POLDER_SEED", "2")],
     },
     Entry {
+        name: "log",
+        summary: "a node killed a thousand times under load keeps every leaf that it showed (POLDER_KILLS)",
+        cargo_args: &[
+            "test",
+            "--release",
+            "--workspace",
+            "--test",
+            "real_log",
+            "--",
+            "--nocapture",
+            "a_node_killed_a_hundred_times_keeps_every_leaf_that_it_showed",
+        ],
+        environment: &[("POLDER_KILLS", "1000")],
+    },
+    Entry {
         name: "abuse",
         summary: "ten minutes of good requests in the middle of 12,000 hostile connections (POLDER_FLOOD_SECONDS)",
         cargo_args: &[
@@ -61,8 +80,19 @@ const SOAKS: &[Entry] = &[
 pub fn task(args: &[String]) -> Result<(), Failure> {
     let Some(name) = args.first() else {
         SOAKS.iter().for_each(|entry| println!("  {:<18} {}", entry.name, entry.summary));
+        println!(
+            "  {:<18} seeded schedules of faults over homes and factories, their jobs and their money",
+            "federation"
+        );
+        println!("  {:<18} {}", fuzz::NAME, fuzz::SUMMARY);
         return Ok(());
     };
+    if name == "federation" {
+        return federation::soak(args.get(1..).unwrap_or_default());
+    }
+    if name == fuzz::NAME {
+        return fuzz::run();
+    }
     let Some(entry) = SOAKS.iter().find(|entry| entry.name == name) else {
         return Err(Failure::usage(format!("soak knows no `{name}`"), "run `cargo xtask soak` for the list"));
     };

@@ -7,7 +7,10 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+mod ordered;
 mod write;
+
+pub use ordered::Ordered;
 
 /// A SHA-256 digest; 64 lower-case hexadecimal digits in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -53,9 +56,14 @@ pub fn hash(domain: &str, parts: &[&[u8]]) -> Digest {
 
 /// Appends bytes as lower-case hexadecimal.
 pub fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or(b'0');
-    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' - 10 + value };
+    // All places at once: a text of digits is not to grow byte by byte.
+    let begin = out.len();
+    out.resize(begin + 2 * bytes.len(), b'0');
+    let places = out.get_mut(begin..).unwrap_or_default();
+    for (pair, byte) in places.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
 }
 
 impl Digest {

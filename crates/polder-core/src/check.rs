@@ -26,6 +26,8 @@ pub enum Check {
     Signature,
     /// As many witnesses signed the checkpoint as the verifier's policy wants.
     Witnesses,
+    /// The log's key was not revoked, or witnesses had signed before the instant from which it is not to be trusted.
+    Revocation,
 }
 
 /// Why a receipt does not hold.
@@ -59,6 +61,7 @@ impl Check {
             Self::Statement => "statement",
             Self::Signature => "signature",
             Self::Witnesses => "witnesses",
+            Self::Revocation => "revocation",
         }
     }
 }

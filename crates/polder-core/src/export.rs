@@ -4,16 +4,17 @@
 //! over a statement itself ([`Seals`]) are made by its node when somebody asks, never while a request runs. Reading and
 //! writing files is absent.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use ed25519_dalek::Signature;
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{Digest, bytes_as_hex};
+use crate::canonical::{self, Digest, bytes_as_hex};
 use crate::check::{Check, Failure};
 use crate::cose::{self, CoseReceipt};
 use crate::dsse;
 use crate::merkle;
-use crate::note::{Checkpoint, Note, VerifierKey};
+use crate::note::{Checkpoint, Note, Signs, VerifierKey};
 use crate::statement::commitment;
+use crate::tables::Tables;
 use crate::tlog_policy::{Accepted, Policy};
 use crate::tlog_proof::TlogProof;
 
@@ -112,13 +113,29 @@ impl Export {
         Checkpoint::parse(&note.text).map_err(|e| failed(Check::Checkpoint)(&e))
     }
 
+    /// The same with no more cosignatures than a policy asks for: each takes 130 bytes of a proof.
+    pub fn witnessed_for(self, policy: &Policy) -> Result<Self, Failure> {
+        let accept = |note: &Note| policy.accept(note, Some(&self.log));
+        let mut note = Note::parse(&self.checkpoint).map_err(|e| failed(Check::Checkpoint)(&e))?;
+        accept(&note).map_err(|e| failed(Check::Witnesses)(&e))?;
+        for place in (0..note.signatures.len()).rev() {
+            let mut fewer = note.clone();
+            fewer.signatures.remove(place);
+            // The log's own signature always stays: nothing is accepted without it.
+            if accept(&fewer).is_ok() {
+                note = fewer;
+            }
+        }
+        Ok(Self { checkpoint: note.to_string(), ..self })
+    }
+
     /// The node's signatures, by its log's key.
-    pub fn seal(&self, key: &SigningKey) -> Result<Seals, Failure> {
+    pub fn seal(&self, key: &dyn Signs) -> Result<Seals, Failure> {
         let (name, id) = (self.log.name(), self.log.id());
         let statement = cose::statement_message(name, id, &self.kind()?, &self.salt, &self.statement);
         let root = cose::root_message(name, id, &self.root()?.root);
-        let sign = |message: &[u8]| key.sign(message).to_bytes();
-        Ok(Seals { dsse: sign(&dsse::message(&self.payload()?)), statement: sign(&statement), root: sign(&root) })
+        let sign = |message: &[u8]| key.sign_bytes(message).map_err(|reason| failed(Check::Signature)(&reason));
+        Ok(Seals { dsse: sign(&dsse::message(&self.payload()?))?, statement: sign(&statement)?, root: sign(&root)? })
     }
 
     /// The `.tlog-proof` file.
@@ -158,13 +175,16 @@ impl Anchors {
     fn log_key(&self, origin: &str, note: &Note) -> Result<(VerifierKey, Check), Failure> {
         let given = self.keys.iter().find(|key| key.name() == origin);
         if let Some(members) = &self.members {
-            let known = members.iter().find(|key| key.name() == origin);
-            let known = known.ok_or_else(|| Failure::new(Check::Members, format!("`{origin}` is no member's log")))?;
-            if given.is_some_and(|given| given != known) {
+            // A member whose log changed its key has several.
+            let known: Vec<&VerifierKey> = members.iter().filter(|key| key.name() == origin).collect();
+            let signed = known.iter().find(|key| note.signatures.iter().any(|line| line.is_of(key)));
+            let first = signed.or(known.first()).copied();
+            let first = first.ok_or_else(|| Failure::new(Check::Members, format!("`{origin}` is no member's log")))?;
+            if given.is_some_and(|given| !known.contains(&given)) {
                 let message = format!("the key that was given for `{origin}` is not the member's");
                 return Err(Failure::new(Check::Members, message));
             }
-            return Ok((known.clone(), Check::Members));
+            return Ok((given.unwrap_or(first).clone(), Check::Members));
         }
         let logs = self.policy.iter().flat_map(|policy| &policy.logs).map(|log| &log.key);
         let mut listed = logs.filter(|key| key.name() == origin && note.signatures.iter().any(|line| line.is_of(key)));
@@ -274,6 +294,27 @@ pub fn verify_cose(file: &[u8], anchors: &Anchors) -> Result<Held, Failure> {
     let (log, index, size) = (checkpoint.origin, receipt.index, checkpoint.size);
     let held = Held { passed, log, index, size, statement: Some(receipt.statement), witnesses: Vec::new() };
     finish(held, &note, &key, anchors)
+}
+
+/// Checks that tables, as they stand beside an exported decision, are those that its statement names.
+pub fn check_tables(statement: &[u8], tables: &[u8]) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Naming {
+        tables: Digest,
+    }
+    let wrong = failed(Check::Tables);
+    let read: Tables = serde_json::from_slice(tables).map_err(|e| wrong(&e))?;
+    if canonical::to_bytes(&read).map_err(|e| wrong(&e))? != tables {
+        return Err(Failure::new(Check::Tables, "the tables are not in canonical form"));
+    }
+    let named: Naming =
+        serde_json::from_slice(statement).map_err(|_| Failure::new(Check::Tables, "the statement names no tables"))?;
+    let digest = read.digests().and_then(|digests| digests.digest()).map_err(|e| wrong(&e))?;
+    if digest == named.tables {
+        Ok(())
+    } else {
+        Err(Failure::new(Check::Tables, "the tables are not the ones that the decision's statement names"))
+    }
 }
 
 /// Whether a checkpoint, such as that of a receipt's half, is witnessed as a policy wants; by whom, and when.

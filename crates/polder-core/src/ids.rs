@@ -88,6 +88,8 @@ ids! {
     TenantId, "tenant name", is_slug, SLUG_RULE;
     /// A part of a tenant's work, with labels of its own.
     ProjectId, "project name", is_slug, SLUG_RULE;
+    /// Compute granted, as money that its accountant keeps.
+    AwardId, "award name", is_slug, SLUG_RULE;
     /// Who signs a fact.
     IssuerId, "issuer name", is_slug, SLUG_RULE;
     /// A model, as requests name it.

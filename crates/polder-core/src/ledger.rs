@@ -6,17 +6,20 @@
 //! off, extends a reservation while an answer grows, and settles with what was really used. What is lent counts as spent until
 //! it is settled or given back, so a gateway that is gone with its tranche makes a budget smaller and never larger.
 //!
+//! Jobs are paid by double entry instead: see [`books`].
+//!
 //! Time is an argument and every number is an integer: micro-euro, tokens, milliseconds. Absent: storage, keys' secrets,
 //! waiting, and which price is right; those are the node's.
 
 use serde::{Deserialize, Serialize};
 
+pub mod books;
 mod period;
 mod purses;
 mod rate;
 mod standing;
 
-pub use period::Window;
+pub use period::{Window, civil};
 pub use purses::{Account, Flush, Hold, Path, Purses, Refused, Short};
 pub use rate::{Bucket, PER_MINUTE_MAX};
 pub use standing::Standing;

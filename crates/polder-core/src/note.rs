@@ -55,6 +55,25 @@ pub fn witness_name(node: &NodeId) -> String {
     format!("polder/{node}/witness")
 }
 
+/// Whatever signs with an Ed25519 key: the key itself, or a device that keeps one.
+pub trait Signs: Send + Sync {
+    /// The public key.
+    fn public(&self) -> VerifyingKey;
+
+    /// The signature over a message (RFC 8032, pure); in words why there is none, where a device fails.
+    fn sign_bytes(&self, message: &[u8]) -> Result<[u8; 64], String>;
+}
+
+impl Signs for SigningKey {
+    fn public(&self) -> VerifyingKey {
+        self.verifying_key()
+    }
+
+    fn sign_bytes(&self, message: &[u8]) -> Result<[u8; 64], String> {
+        Ok(self.sign(message).to_bytes())
+    }
+}
+
 /// What a key signs, the type byte of C2SP `signed-note`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyKind {
@@ -213,6 +232,19 @@ impl SignatureLine {
         let signature = key.sign(cosigned_message(text, at_s).as_bytes()).to_bytes();
         let signature = [at_s.to_be_bytes().as_slice(), &signature].concat();
         Self { name: name.to_owned(), id: key_id(name, KeyKind::Cosignature, &key.verifying_key()), signature }
+    }
+
+    /// A log's signature by whatever signs for it.
+    pub fn sign_by(text: &str, name: &str, key: &dyn Signs) -> Result<Self, String> {
+        let signature = key.sign_bytes(text.as_bytes())?.to_vec();
+        Ok(Self { name: name.to_owned(), id: key_id(name, KeyKind::Ed25519, &key.public()), signature })
+    }
+
+    /// A witness's signature by whatever signs for it.
+    pub fn cosign_by(text: &str, name: &str, key: &dyn Signs, at_s: u64) -> Result<Self, String> {
+        let signature = key.sign_bytes(cosigned_message(text, at_s).as_bytes())?;
+        let signature = [at_s.to_be_bytes().as_slice(), &signature].concat();
+        Ok(Self { name: name.to_owned(), id: key_id(name, KeyKind::Cosignature, &key.public()), signature })
     }
 
     /// Reads one line without its line feed.

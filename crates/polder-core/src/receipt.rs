@@ -63,6 +63,9 @@ pub struct Sealed {
     pub half: Half,
     /// The signatures, by the key of the half's log.
     pub seals: Seals,
+    /// The tables that a decision names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<Tables>,
 }
 
 /// What a receipt that holds says.

@@ -4,9 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{self, CanonicalError, Digest};
+use crate::canonical::{self, CanonicalError, Digest, Ordered};
 
 mod changes;
+mod keeping;
+mod keys;
 
 /// The commitment to a statement: SHA-256 over `polder/commitment/v1`, a zero byte, the salt and the statement's bytes.
 /// These 32 bytes are the log entry.
@@ -16,7 +18,7 @@ pub fn commitment(salt: &[u8; 32], statement: &[u8]) -> Digest {
 
 /// The first version of every statement.
 pub mod v1 {
-    use super::{CanonicalError, Deserialize, Digest, Serialize, canonical};
+    use super::{CanonicalError, Deserialize, Digest, Ordered, Serialize, canonical};
     use crate::chain::v1::{DayStatement, LinkStatement};
     use crate::framework::FrameworkSeals;
     use crate::ids::{DecisionId, ModelId, NodeId, TenantId};
@@ -25,6 +27,8 @@ pub mod v1 {
     use crate::tables::Tables;
 
     pub use super::changes::{Before, Grounds, ImportStatement, Source, TakenFact, ViewStatement};
+    pub use super::keeping::{DeletionStatement, Ground, HoldAct, HoldScope, HoldStatement};
+    pub use super::keys::KeyStatement;
 
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,15 @@ pub mod v1 {
         /// A home reads policies and facts by other texts.
         #[serde(rename = "polder/view/v1")]
         View(ViewStatement),
+        /// A node deleted statements and their salts.
+        #[serde(rename = "polder/deletion/v1")]
+        Deletion(DeletionStatement),
+        /// A legal hold was put or lifted.
+        #[serde(rename = "polder/hold/v1")]
+        Hold(HoldStatement),
+        /// A node's key was rotated or revoked.
+        #[serde(rename = "polder/key/v1")]
+        Key(KeyStatement),
         /// A node says which places of its log have the next numbers of a chain.
         #[serde(rename = "polder/link/v1")]
         Link(LinkStatement),
@@ -279,6 +292,9 @@ pub mod v1 {
                 Self::Activation(_) => "activation",
                 Self::Import(_) => "import",
                 Self::View(_) => "view",
+                Self::Deletion(_) => "deletion",
+                Self::Hold(_) => "hold",
+                Self::Key(_) => "key",
                 Self::Link(_) => "link",
                 Self::Day(_) => "day",
             }
@@ -286,7 +302,49 @@ pub mod v1 {
 
         /// The statement's canonical bytes.
         pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
-            canonical::to_bytes(self)
+            match self {
+                Self::Execution(execution) => Ok(execution.to_bytes()),
+                _ => canonical::to_bytes(self),
+            }
+        }
+    }
+
+    impl ExecutionStatement {
+        /// One is written with every request: its fields are written in order at once.
+        fn to_bytes(&self) -> Vec<u8> {
+            let mut out = Ordered::new(768)
+                .text("backend", &self.backend)
+                .hex("body", &self.body.0)
+                .number("completion_tokens", self.completion_tokens)
+                .text("decision", self.decision.as_str())
+                .number("ended_ms", self.ended_ms)
+                .text("factory", self.factory.as_str())
+                .text("home", self.home.as_str());
+            if let Some(model) = &self.model {
+                out = out.text("model", model.as_str());
+            }
+            if let Some(digest) = &self.model_digest {
+                out = out.hex("model_digest", &digest.0);
+            }
+            out.text("outcome", self.outcome.as_str())
+                .number("prompt_tokens", self.prompt_tokens)
+                .number("started_ms", self.started_ms)
+                .text("statement", "polder/execution/v1")
+                .text("tenant", self.tenant.as_str())
+                .hex("terms", &self.terms.0)
+                .hex("ticket", &self.ticket.0)
+                .end()
+        }
+    }
+
+    impl ExecutionOutcome {
+        /// As statements name it.
+        fn as_str(self) -> &'static str {
+            match self {
+                Self::Completed => "completed",
+                Self::Cancelled => "cancelled",
+                Self::Failed => "failed",
+            }
         }
     }
 

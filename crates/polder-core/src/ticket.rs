@@ -6,7 +6,7 @@
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{self, CanonicalError, Digest, bytes_as_hex};
+use crate::canonical::{self, CanonicalError, Digest, Ordered, bytes_as_hex};
 use crate::ids::{DecisionId, NodeId, TenantId};
 use crate::keys::{Signed, is_signed, sign};
 use crate::request::Request;
@@ -119,7 +119,20 @@ pub struct Ticket {
 impl Ticket {
     /// The ticket's digest, which stands in both leaves.
     pub fn digest(&self) -> Result<Digest, CanonicalError> {
-        canonical::digest(TICKET_DOMAIN, self)
+        Ok(self.digest_with(&canonical::to_bytes(&self.request)?))
+    }
+
+    /// The same, where the canonical bytes of its request are at hand.
+    pub fn digest_with(&self, request: &[u8]) -> Digest {
+        let ticket = Ordered::new(512 + request.len())
+            .hex("body", &self.body.0)
+            .text("decision", self.decision.as_str())
+            .text("factory", self.factory.as_str())
+            .text("home", self.home.as_str())
+            .hex("nonce", &self.nonce)
+            .raw("request", request)
+            .number("tokens_max", self.tokens_max.into());
+        canonical::hash(TICKET_DOMAIN, &[&ticket.end()])
     }
 }
 

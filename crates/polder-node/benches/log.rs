@@ -1,23 +1,22 @@
-//! What the log costs: durable leaves while tiles are served, proofs, and growth to a hundred million leaves.
+//! What the log costs: durable leaves while tiles are served, a request's share, proofs, and growth to a hundred million leaves.
 //!
 //! Prints one JSON object a line; `cargo xtask bench log` reads them. Everything runs on real files and a real database in a folder
-//! of its own, over loopback where it is served. `POLDER_BENCH_LEAVES` makes the largest log smaller.
+//! of its own, over loopback where it is served, with the allocator that ships. `POLDER_BENCH_LEAVES` makes the largest log smaller.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use futures_util::StreamExt as _;
 use polder_core::canonical::Digest;
 use polder_core::ids::{DecisionId, NodeId};
 use polder_core::keys::Role;
 use polder_core::merkle::{leaf_hash, root_from_inclusion};
 use polder_core::tiles::{self, Edge, Place, TileError, tile_bytes};
 use polder_node::keys::NodeKeys;
-use polder_node::log::{Archive, Log, router};
+use polder_node::log::{Archive, Log, Signing, router};
 use polder_node::store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -25,18 +24,24 @@ const LEAVES: u64 = 300_000;
 const STATEMENT_BYTES: usize = 500;
 const WRITERS: u64 = 4;
 const PROOFS: u64 = 20_000;
+/// Requests a second, and for how long, when a request's share is measured; each hands over two leaves, of home and factory.
+const PACES: [u64; 2] = [1_000, 5_000];
+const PACED_SECONDS: u64 = 5;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn row(name: &str, value: f64, unit: &str) {
     println!("{{\"name\": \"{name}\", \"value\": {value:.3}, \"unit\": \"{unit}\"}}");
 }
 
-/// Processor time of this process so far.
+/// Processor time of this process so far, threads that have ended included.
 fn cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap();
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let of = |text: &str| text.split(' ').next().unwrap().parse::<u64>().unwrap_or(0);
-    let all = tasks.map(|task| of(&std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default()));
-    Duration::from_nanos(all.sum::<u64>().max(of(&text)))
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    // In user mode and in the system's, in hundredths of a second.
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(|number| number.parse::<u64>().unwrap());
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 fn resident_mb() -> f64 {
@@ -58,7 +63,8 @@ async fn open(folder: &Path) -> (Log, Store) {
     let key: SigningKey = keys.key(Role::Log).unwrap().clone();
     let store = Store::open(&folder.join("node.db")).await.unwrap();
     let archive = Archive::folder(&folder.join("log")).unwrap();
-    let log = Log::open_in(Some(archive), store.clone(), key, Arc::new(keys.card.clone())).await.unwrap();
+    let signing = Signing::of(key, Arc::new(keys.card.clone()));
+    let log = Log::open_in(Some(archive), store.clone(), signing).await.unwrap();
     log.count(None);
     (log, store)
 }
@@ -71,6 +77,46 @@ fn statement(number: u64) -> Vec<u8> {
     text.push_str(&"x".repeat(STATEMENT_BYTES - text.len() - 1));
     text.push('}');
     text.into_bytes()
+}
+
+fn decision(number: u64) -> DecisionId {
+    let mut digits = [0; 10];
+    digits[2..].copy_from_slice(&number.to_be_bytes());
+    DecisionId::at(1_800_000_000_000 + number / 50, digits)
+}
+
+/// Hands over two statements for each request at a steady pace, to a log or to nobody; the processor time of each request.
+async fn paced(log: Option<&Log>, per_s: u64) -> Duration {
+    let (begun, used, mut done) = (Instant::now(), cpu(), 0);
+    let mut last = None;
+    while done < per_s * PACED_SECONDS {
+        let due = (begun.elapsed().as_micros() as u64 * per_s / 1_000_000).min(per_s * PACED_SECONDS);
+        for number in done * 2..due * 2 {
+            let (id, bytes) = (decision(number), std::hint::black_box(statement(number)));
+            if let Some(log) = log {
+                last = Some(log.append_decision(id.as_str(), bytes, Arc::default()).await.unwrap());
+            }
+        }
+        done = due;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    if let Some(last) = last {
+        last.covered().await.unwrap();
+    }
+    (cpu() - used) / u32::try_from(done).unwrap()
+}
+
+/// What a request pays for its leaves: the same loop with the log and without it.
+async fn share(folder: &Path) {
+    for per_s in PACES {
+        let (log, store) = open(&folder.join(per_s.to_string())).await;
+        let without = paced(None, per_s).await;
+        let with = paced(Some(&log), per_s).await;
+        let each = with.saturating_sub(without).as_secs_f64() * 1e6;
+        row(&format!("the log's share of a request, two leaves, {per_s} requests/s"), each, "us");
+        log.close().await;
+        store.close().await;
+    }
 }
 
 /// Reads tiles over HTTP until it is told to stop; how many were read.
@@ -112,23 +158,21 @@ async fn leaves(folder: &Path) {
     let server = tokio::spawn(axum::serve(listener, router(log.clone())).into_future());
     let stop = Arc::new(AtomicBool::new(false));
     let reader = tokio::spawn(read_tiles(address, log.clone(), Arc::clone(&stop)));
-    let next = Arc::new(AtomicU64::new(0));
+    // Whoever decides has the bytes already: making them is not the log's work.
+    let mut ready: Vec<_> = (0..WRITERS).map(|_| Vec::new()).collect();
+    (0..LEAVES).for_each(|number| ready[(number % WRITERS) as usize].push((number, statement(number))));
     let (begun, used) = (Instant::now(), cpu());
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|_| {
-            let (log, next) = (log.clone(), Arc::clone(&next));
+    let writers: Vec<_> = ready
+        .into_iter()
+        .map(|ready| {
+            let log = log.clone();
             tokio::spawn(async move {
                 let mut last = None;
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= LEAVES {
-                        break last;
-                    }
-                    let mut digits = [0; 10];
-                    digits[2..].copy_from_slice(&number.to_be_bytes());
-                    let id = DecisionId::at(1_800_000_000_000 + number / 50, digits);
-                    last = Some(log.append_decision(id.as_str(), statement(number), Arc::default()).await.unwrap());
+                for (number, statement) in ready {
+                    let id = decision(number);
+                    last = Some(log.append_decision(id.as_str(), statement, Arc::default()).await.unwrap());
                 }
+                last
             })
         })
         .collect();
@@ -181,6 +225,24 @@ async fn proofs(log: &Log, store: &Store) {
     row("proofs verified", PROOFS as f64 / begun.elapsed().as_secs_f64(), "proofs/s");
 }
 
+fn bytes_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    entries.map(|one| if one.path().is_dir() { bytes_of(&one.path()) } else { one.metadata().unwrap().len() }).sum()
+}
+
+/// What a leaf more costs the tree, with the root after each batch of 256.
+fn appended_to(edge: &mut Edge, says: &str) {
+    let (begun, count) = (Instant::now(), 256 * 256);
+    for number in 0..count {
+        edge.push(leaf_hash(&u64::to_be_bytes(number)), &mut |_, tile| drop(std::hint::black_box(tile)));
+        if number % 256 == 0 {
+            std::hint::black_box(edge.root());
+        }
+    }
+    let each = begun.elapsed().as_secs_f64() * 1e6 / count as f64;
+    row(&format!("{says}: one leaf more, in the tree"), each, "us");
+}
+
 /// Grows a log of so many leaves without entries, its tiles on disk, and proves some of them from the files.
 async fn growth(folder: &Path, size: u64, says: &str) {
     let archive = Archive::folder(folder).unwrap();
@@ -189,15 +251,14 @@ async fn growth(folder: &Path, size: u64, says: &str) {
     while edge.size() < size {
         for _ in 0..(256 * 64).min(size - edge.size()) {
             let leaf = leaf_hash(&edge.size().to_be_bytes());
-            edge.push(leaf, &mut |place, tile| full.push((place, tile_bytes(tile.leaves()))));
+            edge.push(leaf, &mut |place, tile| full.push((place.path(), tile_bytes(tile.leaves()))));
         }
-        let archive = &archive;
-        let writes =
-            full.drain(..).map(|(place, bytes)| async move { archive.put(&place.path(), bytes).await.unwrap() });
-        futures_util::stream::iter(writes).buffer_unordered(8).collect::<()>().await;
+        archive.put_all(std::mem::take(&mut full)).await.unwrap();
     }
     row(&format!("{says}: leaves hashed and laid in tiles"), size as f64 / begun.elapsed().as_secs_f64(), "leaves/s");
     row(&format!("{says}: memory of the process"), resident_mb(), "MB");
+    row(&format!("{says}: tiles on disk, without entries"), bytes_of(folder) as f64 / size as f64, "bytes");
+    appended_to(&mut edge.clone(), says);
     let (root, begun, count) = (edge.root(), Instant::now(), 200);
     for number in 0..count {
         let index = number * 982_451_653 % size;
@@ -223,6 +284,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         leaves(&folder.0.join("leaves")).await;
+        share(&folder.0).await;
         growth(&folder.0.join("small"), 1_000_000, "1 M leaves").await;
         let largest = std::env::var("POLDER_BENCH_LEAVES").ok().and_then(|text| text.parse().ok());
         let (size, says) =

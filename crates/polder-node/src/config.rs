@@ -15,21 +15,26 @@ use polder_core::keys::NodeCard;
 use polder_core::labels::Labels;
 use polder_core::placement::Weights;
 use polder_core::policy::{Layer, LayerKind, PolicySchema, TEXT_BYTES_MAX};
+use polder_core::retention::Rules;
 use serde::{Deserialize, Serialize};
 
 use crate::content::ContentLimits;
 use crate::home::lifecycle::Guardrail;
 
+mod keys;
 mod limits;
 mod log;
 pub mod raw;
+mod retention;
 mod routing;
 mod telemetry;
 
 pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
+pub use keys::{Keys, KeysConfig, PIN_VARIABLE};
 pub use limits::Limits;
 pub use log::{LogConfig, S3, Tiles};
+pub use retention::Retention;
 pub use telemetry::TelemetryConfig;
 
 /// Largest request body that is read, in bytes, where the file does not say.
@@ -83,6 +88,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where the log lies and who cosigns it.
     pub log: LogConfig,
+    /// Which of its keys lie in a token, if any.
+    pub keys: Option<KeysConfig>,
+    /// How long statements are kept.
+    pub retention: Rules,
     /// Digests of the operators' tokens.
     pub tokens: Vec<Token>,
     /// Where spans and metrics are sent, if anywhere.
@@ -337,8 +346,12 @@ impl Config {
         }
         let state = folder.join(raw.state);
         let log = raw.log.unwrap_or_default().check(&raw.node, (&folder, &state), &members, &content)?;
+        let home = raw.home.map(|home| home.check(&folder, &content)).transpose()?;
+        let retention = raw.retention.map(|table| table.check(home.as_ref(), &content)).transpose()?;
         Ok(Self {
-            home: raw.home.map(|home| home.check(&folder, &content)).transpose()?,
+            home,
+            keys: raw.keys.map(|keys| keys.check(&folder, &content)).transpose()?,
+            retention: retention.unwrap_or_default(),
             factory: raw.factory.map(|factory| factory.check(&folder, &content)).transpose()?,
             node: raw.node,
             state,

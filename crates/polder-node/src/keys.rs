@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use polder_core::ids::NodeId;
 use polder_core::keys::{NodeCard, ROLES, Role};
 
@@ -21,9 +21,18 @@ pub struct KeyError {
     message: String,
 }
 
+impl KeyError {
+    /// What is wrong with a file.
+    pub fn of(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), message: message.into() }
+    }
+}
+
 /// A node's secret keys and its card.
 #[derive(Clone)]
 pub struct NodeKeys {
+    /// The identity's secret key, which signs cards and histories only.
+    pub identity: SigningKey,
     keys: BTreeMap<Role, SigningKey>,
     /// The public half, signed by the identity.
     pub card: NodeCard,
@@ -43,7 +52,16 @@ impl NodeKeys {
         }
         let public = keys.iter().map(|(role, key)| (*role, key.verifying_key().to_bytes())).collect();
         let card = NodeCard::sign(node.clone(), &identity, &public).map_err(|e| fail(folder, e.to_string()))?;
-        Ok(Self { keys, card })
+        Ok(Self { identity, keys, card })
+    }
+
+    /// Names another key for a role in the card: one that lies in a token.
+    pub fn name(&mut self, role: Role, public: VerifyingKey) -> Result<(), KeyError> {
+        let mut keys: BTreeMap<Role, [u8; 32]> = self.card.keys.iter().map(|(role, held)| (*role, held.key)).collect();
+        keys.insert(role, public.to_bytes());
+        let card = NodeCard::sign(self.card.node.clone(), &self.identity, &keys);
+        self.card = card.map_err(|e| KeyError::of(Path::new("identity.key"), e.to_string()))?;
+        Ok(())
     }
 
     /// The secret key of a role. Every role has one: the map is filled from [`ROLES`].
@@ -65,10 +83,32 @@ pub fn secret(path: &Path) -> Result<[u8; 32], KeyError> {
         let seed: [u8; 32] = random().map_err(|e| fail(e.to_string()))?;
         write_private(path, hex::encode(seed).as_bytes()).map_err(|e| fail(e.to_string()))?;
     }
+    check_private(path)?;
     let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     let mut seed = [0; 32];
     hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| fail("expected 64 hexadecimal digits".to_owned()))?;
     Ok(seed)
+}
+
+/// Refuses a file that others than its owner may read or write.
+pub fn check_private(path: &Path) -> Result<(), KeyError> {
+    let fail = |message: String| KeyError::of(path, message);
+    let mode = fs::metadata(path).map_err(|e| fail(e.to_string()))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let next = format!("run `chmod 600 {}`, and change what it holds if somebody may have read it", path.display());
+    Err(fail(format!("others than its owner may read or write it (mode {mode:03o}): {next}")))
+}
+
+/// The key in a file, where there is one.
+pub fn existing_key(path: &Path) -> Result<Option<SigningKey>, KeyError> {
+    if path.exists() { seed(path).map(Some) } else { Ok(None) }
+}
+
+/// A new key in a file. One that lies there already was made by a change that was not finished, and is used.
+pub fn new_key(path: &Path) -> Result<SigningKey, KeyError> {
+    seed(path)
 }
 
 /// Writes a file that only its owner may read. The file is whole or absent: it is written beside its place and moved there.

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use ed25519_dalek::SigningKey;
+use arc_swap::ArcSwap;
 use polder_core::canonical::{CanonicalError, Digest};
 use polder_core::chain::ChainName;
-use polder_core::ids::TenantId;
+use polder_core::ids::{NodeId, TenantId};
 use polder_core::keys::NodeCard;
 use polder_core::merkle;
-use polder_core::note::{Checkpoint, Note, origin};
+use polder_core::note::{Checkpoint, Note};
 use polder_core::receipt::{Half, Sealed};
 use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
@@ -42,6 +42,7 @@ mod proofs;
 mod queue;
 pub mod rounds;
 mod shelf;
+mod signing;
 mod surface;
 pub mod witness;
 
@@ -55,6 +56,7 @@ pub use keeper::Published;
 pub use queue::Pending;
 use queue::{Entry, Queue};
 use shelf::Shelf;
+pub use signing::{Face, Signing};
 pub use surface::router;
 
 /// How long a batch stays open that nobody waits for: each costs a transaction and a signature, however many leaves it has.
@@ -65,6 +67,8 @@ pub const HURRIED_MS: u64 = 5;
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How long a decision may be on its way to the writer.
 const CUT_SLACK_MS: u64 = 1_000;
+/// How long the writer waits before it asks a token again that did not sign.
+const SIGN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the log cannot take or show a leaf.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +85,9 @@ pub enum LogError {
     /// The writer has ended.
     #[error("the log's writer has stopped, so nothing can be recorded; restart the node")]
     Stopped,
+    /// The log's key is in a token, and that does not sign.
+    #[error("the log's key does not sign: {0}")]
+    Unsigned(String),
     /// The tiles cannot be read or written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -121,14 +128,16 @@ pub struct Log {
     queue: Arc<Queue>,
     state: Arc<RwLock<Growing>>,
     store: Store,
-    card: Arc<NodeCard>,
+    /// The log's name.
+    origin: Arc<str>,
+    signing: Arc<ArcSwap<Signing>>,
     shelf: Shelf,
     candidates: watch::Receiver<Arc<Published>>,
     published: Arc<watch::Sender<Arc<Published>>>,
     cosigned: Arc<AtomicBool>,
     cut: Arc<[Run]>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
-    key: Arc<SigningKey>,
+    node: NodeId,
     /// Whose decisions these are, where the node is a home.
     own: Arc<OnceLock<ChainName>>,
     /// Whether leaves are counted.
@@ -138,7 +147,7 @@ pub struct Log {
 impl Log {
     /// Has every leaf counted from now on, those that are there too. Decisions are those of this tenant.
     pub fn count(&self, tenant: Option<&TenantId>) {
-        let name = ChainName { tenant: tenant.cloned(), home: self.card.node.clone() };
+        let name = ChainName { tenant: tenant.cloned(), home: self.node.clone() };
         // A node is the home of one tenant; saying it again changes nothing.
         let _ = self.own.set(name);
         self.counts.store(true, Ordering::Release);
@@ -300,15 +309,18 @@ impl Log {
             Some(known) => known,
             None => self.signed_path(index).await?,
         };
-        Ok(Some(Half { statement, salt, index, path, checkpoint, card: NodeCard::clone(&self.card) }))
+        let card = NodeCard::clone(&self.signing.load().face(now_ms()).card);
+        Ok(Some(Half { statement, salt, index, path, checkpoint, card }))
     }
 
     /// A half under signatures over its statement itself, for those who ask for it in another form. Nothing is signed so while a
     /// request runs. `None` where the half is not of this log.
     pub fn seal(&self, half: Half) -> Option<Sealed> {
-        let export = half.export().ok().filter(|export| *export.log.key() == self.key.verifying_key())?;
-        let seals = export.seal(&self.key).ok()?;
-        Some(Sealed { half, seals })
+        let signing = self.signing.load();
+        let key = &signing.face(now_ms()).key;
+        let export = half.export().ok().filter(|export| *export.log.key() == key.public())?;
+        let seals = export.seal(key.as_ref()).ok()?;
+        Some(Sealed { half, seals, tables: None })
     }
 
     /// Proves a leaf that was read from the database, and that it is what was signed.
@@ -316,7 +328,7 @@ impl Log {
         let Ok(statement) = serde_json::from_slice(&leaf.statement) else { return Err(LogError::Damaged(leaf.index)) };
         let hash = merkle::leaf_hash(&commitment(&leaf.salt, &leaf.statement).0);
         let (path, checkpoint) = self.path(leaf.index, &hash).await?;
-        let card = NodeCard::clone(&self.card);
+        let card = NodeCard::clone(&self.signing.load().face(now_ms()).card);
         Ok(Some(Half { statement, salt: leaf.salt, index: leaf.index, path, checkpoint, card }))
     }
 
@@ -328,7 +340,7 @@ impl Log {
         policy: Option<PolicyText>,
         used: Option<Used>,
     ) -> Result<(Entry, Pending), LogError> {
-        let kind = (statement.kind(), ChainName::of(statement, &self.card.node));
+        let kind = (statement.kind(), ChainName::of(statement, &self.node));
         self.entry_of(kind, key, statement.to_bytes()?, policy, used)
     }
 
@@ -359,8 +371,21 @@ impl Log {
         Ok(self.queue.leaf(leaf))
     }
 
+    /// What signs this log.
+    pub fn signing(&self) -> Arc<Signing> {
+        self.signing.load_full()
+    }
+
+    /// Has other keys sign from now on; what signed before. What is signed last is signed again at once.
+    pub fn sign_with(&self, signing: Signing) -> Result<Arc<Signing>, LogError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let note = sign(&state.edge, state.root, &self.origin, &signing)?;
+        state.note = note;
+        Ok(self.signing.swap(Arc::new(signing)))
+    }
+
     fn node_chain(&self) -> ChainName {
-        ChainName { tenant: None, home: self.card.node.clone() }
+        ChainName { tenant: None, home: self.node.clone() }
     }
 
     fn read<T>(&self, look: impl FnOnce(&Growing) -> T) -> T {
@@ -382,17 +407,18 @@ impl Log {
     }
 }
 
-/// A checkpoint over a tree, signed by the log's key.
-fn sign(edge: &Edge, root: Digest, card: &NodeCard, key: &SigningKey) -> Arc<str> {
-    Checkpoint::new(origin(&card.node), edge.size(), root).sign(key).into()
+/// A checkpoint over a tree, signed by the log's keys.
+fn sign(edge: &Edge, root: Digest, origin: &str, signing: &Signing) -> Result<Arc<str>, LogError> {
+    signing.sign(&Checkpoint::new(origin, edge.size(), root), now_ms()).map_err(LogError::Unsigned)
 }
 
 /// The one that writes.
 struct Writer {
     store: Store,
     state: Arc<RwLock<Growing>>,
-    key: SigningKey,
-    card: Arc<NodeCard>,
+    origin: Arc<str>,
+    signing: Arc<ArcSwap<Signing>>,
+    closed: Arc<AtomicBool>,
     /// Tells the keeper how many leaves there are; its end tells it to end.
     grown: watch::Sender<u64>,
     counting: Counting,
@@ -413,6 +439,27 @@ impl Writer {
             self.write(queue.take(), false).await;
         }
         self.write(queue.take(), true).await;
+    }
+
+    /// Signs the tree as it is; its size. Where a token fails it is asked again, until it signs or the node ends.
+    async fn signed(&self) -> Option<u64> {
+        loop {
+            let failed = {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                match sign(&state.edge, state.root, &self.origin, &self.signing.load()) {
+                    Ok(note) => {
+                        state.note = note;
+                        return Some(state.edge.size());
+                    }
+                    Err(error) => error,
+                }
+            };
+            tracing::error!(error = %failed, "the log cannot be signed: what is decided now waits, or is not covered yet");
+            if self.closed.load(Ordering::Acquire) {
+                return None;
+            }
+            tokio::time::sleep(SIGN_PAUSE).await;
+        }
     }
 
     /// Writes a batch, with the links and the day's statement that are due, or all of the links where the log ends.
@@ -451,13 +498,13 @@ impl Writer {
         if leaves.is_empty() {
             return;
         }
-        let size = {
+        {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             leaves.iter().for_each(|leaf| state.push(merkle::leaf_hash(&leaf.commitment.0)));
             state.root = state.edge.root();
-            state.note = sign(&state.edge, state.root, &self.card, &self.key);
-            state.edge.size()
-        };
+        }
+        // What is on disk and cannot be signed waits; after a restart it is signed then.
+        let Some(size) = self.signed().await else { return };
         self.grown.send_replace(size);
         metrics::batch_written(leaves.len(), begun.elapsed());
         for (index, done) in (first.saturating_add(counted.before)..).zip(waiting) {

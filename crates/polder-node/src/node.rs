@@ -8,47 +8,44 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use hyper_util::service::TowerToHyperService;
 use polder_core::ids::NodeId;
-use polder_core::keys::Role;
+use polder_core::keys::{NodeCard, Role};
 use polder_core::note::VerifierKey;
-use polder_core::policy::PolicySchema;
 use polder_core::statement::v1::Source;
-use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::clock::now_ms;
-use crate::config::{Config, EngineConfig, FactoryConfig, Member};
+use crate::clock::{ClockFault, Watch, now_ms};
+use crate::config::{Config, Member};
 use crate::content::{self, ContentStore};
-use crate::engine::embedded::Embedded;
-use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
-use crate::gateway::{self, ApiError, Gateway};
-use crate::home::lifecycle::Lifecycle;
-use crate::home::{Home, Known, View};
+use crate::gateway::{self, ApiError, Direct, Gateway};
+use crate::home::Home;
 use crate::imports::Imports;
-use crate::inference::Engine;
+use crate::key_care::{self, KeyCare};
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};
 use crate::log::alarms::Alarms;
 use crate::log::rounds::{self, Rounds};
 use crate::log::witness::{self, Witness};
 use crate::log::{self, Archive, Log, LogError};
-use crate::peers::{Local, Peer, Remote, server, tls};
-use crate::serve;
+use crate::peers::{Peer, Remote, server, tls};
+use crate::retention::{self, Retention};
+use crate::serve::{self, Express};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry::Exporter;
 use crate::tokens::Tokens;
-use crate::upstream::Replicas;
 
 mod lock;
+mod parts;
 
 use lock::lock;
+use parts::{open_factory, open_home, open_token, reached};
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -69,6 +66,12 @@ pub enum NodeError {
     /// Its database.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The lives of its keys.
+    #[error(transparent)]
+    Care(#[from] crate::key_care::CareError),
+    /// The token that keeps its keys.
+    #[error(transparent)]
+    Token(#[from] crate::pkcs11::TokenError),
     /// Its log.
     #[error(transparent)]
     Log(#[from] crate::log::LogError),
@@ -103,6 +106,10 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    /// The care of the node's own keys.
+    pub key_care: KeyCare,
+    /// What is kept, and for how long.
+    pub retention: Retention,
     imports: Arc<Imports>,
     witness: Arc<Witness>,
     reached: BTreeMap<NodeId, Arc<Remote>>,
@@ -121,30 +128,23 @@ impl Node {
         let made = folder.recursive(true).mode(0o700).create(state);
         made.map_err(|e| system(&format!("cannot make the state folder `{}`", state.display()), &e))?;
         let lock = lock(state).await?;
-        let keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
+        let mut keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
+        let (token, witness_key) = open_token(&config, &mut keys)?;
         let store = Store::open(&state.join("node.db")).await?;
         let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
-        let (log_key, card) = (keys.key(Role::Log)?.clone(), Arc::new(keys.card.clone()));
-        let log = Log::open_in(Some(archive), store.clone(), log_key, card).await?;
+        let (key_care, signing) = KeyCare::open(&state.join("keys"), &keys, token, store.clone()).await?;
+        keys.card = NodeCard::clone(&signing.current.card);
+        let own_keys = signing.ever.iter().map(|key| VerifierKey::of_log(&config.node, *key)).collect();
+        let log = Log::open_in(Some(archive), store.clone(), signing).await?;
         log.count(config.home.as_ref().map(|home| &home.tenant));
-        let log_key = VerifierKey::of_log(&config.node, keys.key(Role::Log)?.verifying_key());
-        let alarms = Alarms::open(store.clone(), log_key, config.node.clone(), &config.members).await?;
-        let witness = Witness::new(&config.node, keys.key(Role::Witness)?.clone(), store.clone(), alarms.clone());
+        let alarms = Alarms::open(store.clone(), own_keys, config.node.clone(), &config.members).await?;
+        let witness = Witness::new(&config.node, witness_key, store.clone(), alarms.clone());
         let reached = reached(&config, &keys)?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
-        let factory = match &config.factory {
-            Some(factory) => {
-                let engine = engine(factory).await?;
-                let (members, schema) = (&config.members, Arc::clone(&schema));
-                let opened =
-                    Factory::new(&keys.card, factory, members, schema, engine, log.clone(), store.clone()).await?;
-                let said = opened.status();
-                imports.facts(&config.node, Source::File, &said.passport, &said.terms).await?;
-                Some(Arc::new(opened))
-            }
-            None => None,
-        };
+        let (node, rules) = (config.node.clone(), config.retention.clone());
+        let retention = Retention::open(node, rules, log.clone(), store.clone()).await?;
+        let factory = open_factory(&config, &keys, (&store, &log, &imports), &schema).await?;
         let ledger = match &config.home {
             Some(home) => {
                 let opened = Ledger::open(home, store.clone()).await;
@@ -174,6 +174,8 @@ impl Node {
             tokens,
             content,
             factory,
+            key_care,
+            retention,
             imports,
             witness: Arc::new(witness),
             reached,
@@ -220,18 +222,14 @@ impl Node {
                 tasks.spawn(Arc::clone(ledger).run(Arc::clone(home), shutdown.clone()));
             }
         }
-        tasks.spawn(self.rounds().run(shutdown.clone()));
-        let (peers, every) = (self.reached.clone(), self.config.log.every);
-        tasks.spawn(rounds::listen(peers, self.alarms.clone(), every, shutdown.clone()));
-        if let Some(content) = &self.content {
-            tasks.spawn(content::sweeps(content.clone(), shutdown.clone()));
-        }
+        self.keep_watch(&mut tasks, &shutdown);
         let gateway = self.gateway();
         if let Some(gateway) = &gateway {
             tasks.spawn(gateway::run_batches(gateway.clone(), shutdown.clone()));
         }
-        let service = TowerToHyperService::new(self.router(gateway));
-        tasks.spawn(serve::serve_tcp(listener, service, limits.clone(), Arc::clone(&workers), shutdown));
+        let (router, express) = self.router(gateway);
+        let service = TowerToHyperService::new(router);
+        tasks.spawn(serve::serve_tcp(listener, service, express, limits.clone(), Arc::clone(&workers), shutdown));
         ready();
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|e| NodeError::System(format!("a part of the node ended: {e}")))?;
@@ -255,6 +253,20 @@ impl Node {
         Ok(())
     }
 
+    /// What goes on beside requests: cosignatures, what peers tell, keys, and what has had its time.
+    fn keep_watch(self: &Arc<Self>, tasks: &mut tokio::task::JoinSet<()>, shutdown: &Shutdown) {
+        tasks.spawn(self.rounds().run(shutdown.clone()));
+        tasks.spawn(key_care::tell(Arc::clone(self), shutdown.clone()));
+        let (peers, every) = (self.reached.clone(), self.config.log.every);
+        tasks.spawn(rounds::listen(peers, self.alarms.clone(), every, shutdown.clone()));
+        if let Some(content) = &self.content {
+            tasks.spawn(content::sweeps(content.clone(), shutdown.clone()));
+        }
+        if self.config.retention.by_age {
+            tasks.spawn(retention::sweeps(Arc::clone(self), shutdown.clone()));
+        }
+    }
+
     /// What applications speak to, where it is a home.
     fn gateway(&self) -> Option<Gateway> {
         let (home, ledger, content) = (self.home.as_ref()?, self.ledger.as_ref()?, self.content.as_ref()?);
@@ -268,7 +280,8 @@ impl Node {
         })
     }
 
-    fn router(self: &Arc<Self>, gateway: Option<Gateway>) -> Router {
+    /// Every route, and what ordinary requests reach without a router.
+    fn router(self: &Arc<Self>, gateway: Option<Gateway>) -> (Router, Express<Direct>) {
         let mut router = api::router(Arc::clone(self))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", {
@@ -276,11 +289,13 @@ impl Node {
                 get(move || async move { node.readiness() })
             })
             .merge(self.log_router());
+        let mut express = gateway::nothing();
         if let Some(gateway) = gateway {
             let kept = self.config.home.as_ref().map_or(0, |home| home.admission.kept_answers_bytes_max);
-            router = router.merge(gateway::router(gateway, kept));
+            let (routes, direct) = gateway::router(gateway, kept);
+            (router, express) = (router.merge(routes), direct);
         }
-        router.fallback(unknown_route)
+        (router.fallback(unknown_route), express)
     }
 
     /// The rounds in which peers cosign this node's log.
@@ -293,13 +308,14 @@ impl Node {
         Rounds::new(self.log.clone(), &self.config.log, &self.reached, &keys, self.alarms.clone())
     }
 
-    /// The log and the witness as strangers reach them.
-    fn log_router(&self) -> Router {
-        log::router(self.log.clone()).merge(witness::router(Arc::clone(&self.witness)))
+    /// The log, the lives of its keys and the witness as strangers reach them.
+    fn log_router(self: &Arc<Self>) -> Router {
+        let keys = Router::new().route("/log/keys", get(api::key_history)).with_state(Arc::clone(self));
+        log::router(self.log.clone()).merge(witness::router(Arc::clone(&self.witness))).merge(keys)
     }
 
     /// The same as peers reach them, and what this node tells them of other logs.
-    fn peers_log_router(&self) -> Router {
+    fn peers_log_router(self: &Arc<Self>) -> Router {
         let alarms = self.alarms.clone();
         let told = move || async move {
             alarms.told().await.map(Json).map_err(|error| {
@@ -307,7 +323,28 @@ impl Node {
                 StatusCode::SERVICE_UNAVAILABLE
             })
         };
-        self.log_router().route("/peer/v1/alarms", get(told))
+        let alarms = self.alarms.clone();
+        let learn = move |body: bytes::Bytes| async move { key_care::learned(&alarms, &body).await };
+        self.log_router().route("/peer/v1/alarms", get(told)).route("/peer/v1/keys", post(learn))
+    }
+
+    /// The members that this node reaches.
+    pub fn peers(&self) -> &BTreeMap<NodeId, Arc<Remote>> {
+        &self.reached
+    }
+
+    /// What is wrong with this machine's clock: by what the home knows, or else by what the peers say now.
+    pub async fn clock_fault(&self, now_ms: u64) -> Option<ClockFault> {
+        if let Some(home) = &self.home {
+            return home.view.clock_fault(now_ms);
+        }
+        let mut clocks = Vec::new();
+        for peer in self.reached.values() {
+            clocks.extend(peer.status().await.ok().and_then(|status| status.now_ms));
+        }
+        let mut watch = Watch::since(self.store.latest_ms().await.unwrap_or(u64::MAX));
+        watch.look(now_ms, clocks);
+        watch.fault(now_ms)
     }
 
     /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
@@ -401,84 +438,4 @@ async fn look_round(home: Arc<Home>, mut shutdown: Shutdown) {
             () = shutdown.wait() => return,
         }
     }
-}
-
-async fn engine(config: &FactoryConfig) -> Result<Arc<dyn Engine>, NodeError> {
-    match &config.engine {
-        EngineConfig::Upstream(upstream) => {
-            let replicas = Replicas::connect(upstream, config.places).await.map_err(NodeError::System)?;
-            Ok(replicas)
-        }
-        EngineConfig::Embedded(models) => {
-            let source = |(id, path): (&polder_core::ids::ModelId, &std::path::PathBuf)| ModelSource {
-                id: id.to_string(),
-                path: path.clone(),
-            };
-            let sources: Vec<ModelSource> = models.iter().map(source).collect();
-            let (parallel, queue) = (config.places, config.queue);
-            let limits = EngineLimits { parallel, queue, ..EngineLimits::default() };
-            let loaded = tokio::task::spawn_blocking(move || Embedded::load(&sources, limits)).await;
-            let engine = loaded.map_err(|e| NodeError::System(format!("loading the models broke off: {e}")))?;
-            for (model, error) in engine.failures() {
-                tracing::error!(model, %error, "a model cannot be served");
-            }
-            Ok(Arc::new(engine))
-        }
-    }
-}
-
-/// The other factories, each over one connection for everything that this node asks of it.
-fn reached(config: &Config, keys: &NodeKeys) -> Result<BTreeMap<NodeId, Arc<Remote>>, NodeError> {
-    let others = config.members.iter().filter(|member| member.factory && member.card.node != config.node);
-    let remote = |member: &Member| {
-        let node = member.card.node.clone();
-        let pin = member.card.keys.get(&Role::Transport).map_or([0; 32], |held| held.key);
-        let remote = Remote::new(node.clone(), member.address, pin, keys.key(Role::Transport)?)?;
-        Ok((node, Arc::new(remote)))
-    };
-    others.map(remote).collect()
-}
-
-async fn open_home(
-    config: &Config,
-    keys: &NodeKeys,
-    (store, log, imports): (&Store, &Log, &Arc<Imports>),
-    schema: &Arc<PolicySchema>,
-    factory: Option<&Arc<Factory>>,
-    reached: &BTreeMap<NodeId, Arc<Remote>>,
-) -> Result<Option<Arc<Home>>, NodeError> {
-    let Some(home) = &config.home else { return Ok(None) };
-    let mut peers: BTreeMap<NodeId, Arc<dyn Peer>> = BTreeMap::new();
-    let mut authorities = Vec::new();
-    for member in config.members.iter().filter(|member| member.factory && member.card.node != config.node) {
-        let Some(remote) = reached.get(&member.card.node) else { continue };
-        authorities.push((member.card.node.clone(), Known::authority_of(member)));
-        peers.insert(member.card.node.clone(), Arc::clone(remote) as Arc<dyn Peer>);
-    }
-    if let Some(factory) = factory {
-        let own = keys.card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key);
-        authorities.push((config.node.clone(), own));
-        peers.insert(config.node.clone(), Arc::new(Local::new(config.node.clone(), Arc::clone(factory))));
-    }
-    let (node, schema_, imports_) = (config.node.clone(), Arc::clone(schema), Arc::clone(imports));
-    let lifecycle = Lifecycle::new(node, home, schema_, store.clone(), log.clone(), imports_);
-    let policies = lifecycle.open().await?;
-    let failed = |error: crate::store::StoreError| NodeError::System(error.to_string());
-    let mut window = Window::default();
-    for (day, factory, tokens) in
-        store.usage_since(day_of(now_ms()).saturating_sub(WINDOW_DAYS)).await.map_err(failed)?
-    {
-        if let Ok(factory) = NodeId::parse(&factory) {
-            window.add(day, &factory, tokens);
-        }
-    }
-    let latest_ms = store.latest_ms().await.map_err(failed)?;
-    let (schema, trust) = (Arc::clone(schema), home.trust.clone());
-    let view = View::new(&authorities, schema, trust, home.weights, policies, window, latest_ms);
-    let view = view.map_err(crate::config::ConfigError::from)?;
-    imports.grounds(view.grounds()).await?;
-    let authority = keys.key(Role::Authority)?.clone();
-    let home =
-        Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone(), Arc::clone(imports));
-    Ok(Some(Arc::new(home)))
 }

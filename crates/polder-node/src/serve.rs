@@ -30,15 +30,17 @@ use crate::ledger::client_of;
 use crate::shutdown::Shutdown;
 
 mod connection;
-mod framing;
+pub mod framing;
 mod gate;
 mod guarded;
+mod lane;
 mod line;
 mod refusal;
 mod watched;
 pub mod workers;
 
 pub use gate::{Gate, Place};
+pub use lane::Express;
 pub use line::Phase;
 pub use refusal::Refusal;
 pub use workers::Workers;
@@ -165,11 +167,12 @@ pub async fn drain(gate: &Gate, limit: Duration) {
     }
 }
 
-/// Serves a TCP listener until shutdown, and then what is under way. A faster path may stand in front of the router: any service
-/// of the HTTP library's will do.
-pub async fn serve_tcp<S, B>(
+/// Serves a TCP listener until shutdown, and then what is under way: ordinary requests for the paths that `express` names by its
+/// service, everything else by the other.
+pub async fn serve_tcp<S, B, E>(
     listener: TcpListener,
     service: S,
+    express: Express<E>,
     limits: Limits,
     workers: Arc<Workers>,
     mut shutdown: Shutdown,
@@ -178,13 +181,17 @@ pub async fn serve_tcp<S, B>(
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
+    E: tower_service::Service<Request<axum::body::Body>, Response = axum::response::Response, Error = Infallible>,
+    E: Clone + Send + 'static,
+    E::Future: Send + 'static,
 {
     let gate = Gate::open(&limits, limits.connections_max.min(descriptors()));
     let head_bytes_max = limits.header_bytes_max;
     let accepted = accept(listener, &gate, &mut shutdown, |mut stream, place| match (place, workers.next()) {
         (Ok(place), Some(worker)) => {
             let client = stream.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-            worker.spawn(client_of(client, connection::serve(stream, place, service.clone(), head_bytes_max)));
+            let served = connection::serve(stream, place, service.clone(), express.clone(), head_bytes_max);
+            worker.spawn(client_of(client, served));
         }
         // There is room for it in a new connection's buffer, and if there were none, nobody would wait.
         (Err(refusal), _) => drop(stream.write(&refusal.bytes())),

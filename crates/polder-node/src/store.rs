@@ -21,6 +21,7 @@ mod keys;
 mod leaves;
 mod ledger;
 mod objects;
+mod retention;
 mod tokens;
 mod tree;
 mod versions;
@@ -32,6 +33,7 @@ pub use keys::StoredKey;
 pub use leaves::Batch;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
 pub use objects::Object;
+pub use retention::{Deletion, Forgotten, StoredHold};
 pub use tokens::StoredToken;
 pub use tree::{Grown, Run};
 pub use versions::{PolicyText, PolicyVersion};
@@ -44,6 +46,13 @@ const HALVES_AT_ONCE: usize = 32;
 #[derive(Debug, thiserror::Error)]
 #[error("the database under `state` failed: {0}")]
 pub struct StoreError(#[from] sqlx::Error);
+
+impl StoreError {
+    /// That a token did not sign what is on disk.
+    pub(crate) fn unsigned(reason: &str) -> Self {
+        Self(sqlx::Error::Protocol(format!("a token did not sign what was written: {reason}")))
+    }
+}
 
 /// The node's database.
 #[derive(Clone)]
@@ -171,6 +180,7 @@ impl Store {
             content::SCHEMA,
             tokens::SCHEMA,
             changes::SCHEMA,
+            retention::SCHEMA,
         ];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;

@@ -7,9 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -31,10 +29,12 @@ mod quoting;
 mod replicas;
 mod signals;
 mod whole;
+mod wire;
 
 use answer::{Counts, Reading, not_understood};
 use connection::{Busy, Pool};
 pub use replicas::Replicas;
+use wire::Head;
 
 /// How often the engine is asked what it serves.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -43,6 +43,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest answer that is not a stream, and longest event of one, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+const POST: &str = "POST";
 /// Longest error of an engine that is read, in bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
@@ -50,7 +51,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 pub struct Upstream {
     pool: Arc<Pool>,
     base: String,
-    key: Option<String>,
+    origin: Uri,
+    /// The headers that every request has: where it goes, what it is, and with whose key.
+    headers: String,
     served: Arc<RwLock<Served>>,
 }
 
@@ -100,7 +103,9 @@ impl Upstream {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("`{base}` is not an http or https URL: write it like `http://127.0.0.1:8000/v1`"));
         }
-        let upstream = Arc::new(Self { pool: Pool::new(uri), base, key: config.key.clone(), served: Arc::default() });
+        let headers = headers(&uri, config.key.as_deref())?;
+        let (pool, origin) = (Pool::new(uri.clone()), uri);
+        let upstream = Arc::new(Self { pool, base, origin, headers, served: Arc::default() });
         upstream.look().await;
         for (_, error) in upstream.failures() {
             tracing::warn!(%error, "the engine cannot be used yet; it is asked again every few seconds");
@@ -151,7 +156,7 @@ impl Upstream {
             #[serde(default)]
             n_ctx: Option<u32>,
         }
-        let list: List = self.fetch(Method::GET, "/models", Bytes::new()).await.map_err(|error| match error {
+        let list: List = self.fetch("GET", "/models", &[]).await.map_err(|error| match error {
             EngineError::UnknownModel { .. } => {
                 failed(format!("the engine answered 404 at `{}/models`: does its URL end with `/v1`?", self.base))
             }
@@ -170,55 +175,50 @@ impl Upstream {
         Ok((list.data.into_iter().map(info).collect(), streams_only))
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(http::Response<Incoming>, Busy), EngineError> {
-        let uri: Uri = format!("{}{path}", self.base).parse().map_err(failed)?;
-        let host = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
-        let mut request = Request::builder()
-            .method(&method)
-            .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
-            .header(header::HOST, host)
-            .header(header::CONTENT_TYPE, "application/json");
-        if let Some(key) = &self.key {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+    /// A request as it is sent. Its target begins at the origin.
+    fn written(&self, method: &str, target: &str, trace: Option<&HeaderValue>, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.headers.len() + target.len() + body.len() + 192);
+        let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        add(&[method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n", self.headers.as_bytes()]);
+        if let Some(trace) = trace {
+            add(&[b"traceparent: ", trace.as_bytes(), b"\r\n"]);
         }
+        if method == POST {
+            add(&[b"content-length: ", body.len().to_string().as_bytes(), b"\r\n"]);
+        }
+        add(&[b"\r\n", body]);
+        out
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &[u8]) -> Result<(Head, Busy), EngineError> {
         // Whoever asks what the engine serves does so for no request.
-        let asked = (method == Method::POST).then(|| Asked::begin(&uri));
-        if let Some(trace) = asked.as_ref().and_then(|_| telemetry::header()) {
-            request = request.header("traceparent", trace);
+        let asked = (method == POST).then(|| Asked::begin(&self.origin));
+        let trace = asked.as_ref().and_then(|_| telemetry::header());
+        let target = [self.origin.path().trim_end_matches('/'), path].concat();
+        let request = self.written(method, &target, trace.as_ref(), body);
+        let sent = within(HEAD_TIMEOUT, self.pool.send(&request)).await;
+        if let (Some(asked), Some(Ok((head, _)))) = (asked, &sent) {
+            asked.answered(head.status);
         }
-        let request = request.body(Full::new(body.clone())).map_err(failed)?;
-        let sent = within(HEAD_TIMEOUT, self.pool.send(request)).await;
-        if let (Some(asked), Some(Ok((response, _)))) = (asked, &sent) {
-            asked.answered(response.status());
-        }
-        let (response, busy) = sent
+        let (head, busy) = sent
             .ok_or_else(|| failed(format!("`{}` did not answer in time", self.base)))?
             .map_err(|e| failed(format!("`{}`: {e}", self.base)))?;
-        if response.status() == StatusCode::OK {
-            Ok((response, busy))
-        } else {
-            Err(refusal(response, busy, &body).await)
-        }
+        if head.status == StatusCode::OK { Ok((head, busy)) } else { Err(refusal(head.status, busy, body).await) }
     }
 
     /// An answer in one piece.
-    async fn read(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, EngineError> {
-        let (response, mut busy) = self.send(method, path, body).await?;
-        let text = busy.read(response.into_body(), ANSWER_BYTES_MAX).await.map_err(failed)?;
+    async fn read(&self, method: &str, path: &str, body: &[u8]) -> Result<Bytes, EngineError> {
+        let (_, mut busy) = self.send(method, path, body).await?;
+        let text = busy.read(ANSWER_BYTES_MAX).await.map_err(failed)?;
         busy.give_back();
         Ok(text)
     }
 
     async fn fetch<T: serde::de::DeserializeOwned>(
         &self,
-        method: Method,
+        method: &str,
         path: &str,
-        body: Bytes,
+        body: &[u8],
     ) -> Result<T, EngineError> {
         let text = self.read(method, path, body).await?;
         serde_json::from_slice(&text).map_err(|e| not_understood(&e))
@@ -226,23 +226,32 @@ impl Upstream {
 }
 
 /// A request to go on with a raw text has no messages.
-fn raw_body(request: &ChatRequest) -> Result<Bytes, EngineError> {
+fn raw_body(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
     let mut body = serde_json::to_value(request).map_err(failed)?;
     if let Some(body) = body.as_object_mut() {
         body.remove("messages");
     }
-    Ok(Bytes::from(body.to_string()))
+    Ok(body.to_string().into_bytes())
 }
 
-fn is_stream(response: &http::Response<Incoming>) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+/// The headers that every request to an engine has.
+fn headers(origin: &Uri, key: Option<&str>) -> Result<String, String> {
+    let host = origin.authority().map_or("", |authority| authority.as_str());
+    // What stands before an `@` is nobody's host.
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let mut headers = format!("host: {host}\r\ncontent-type: application/json\r\n");
+    if let Some(key) = key {
+        let value = HeaderValue::from_str(&format!("Bearer {key}")).ok();
+        let value = value.as_ref().and_then(|value| value.to_str().ok());
+        let value = value.ok_or("the engine's key holds characters that no header may have: write it again")?;
+        headers.extend(["authorization: ", value, "\r\n"]);
+    }
+    Ok(headers)
 }
 
 /// What an engine's error means to an application. What it says of a request goes back to whoever sent the request, and nowhere else.
-async fn refusal(response: http::Response<Incoming>, mut busy: Busy, asked: &[u8]) -> EngineError {
-    let status = response.status();
-    let body = match busy.read(response.into_body(), ERROR_BYTES_MAX).await {
+async fn refusal(status: StatusCode, mut busy: Busy, asked: &[u8]) -> EngineError {
+    let body = match busy.read(ERROR_BYTES_MAX).await {
         Ok(text) => serde_json::from_slice(&text).unwrap_or(Value::Null),
         Err(_) => Value::Null,
     };
@@ -299,15 +308,15 @@ impl Engine for Upstream {
             }
             let body = match raw {
                 true => raw_body(&request)?,
-                false => Bytes::from(serde_json::to_vec(&request).map_err(failed)?),
+                false => serde_json::to_vec(&request).map_err(failed)?,
             };
             let path = if raw { "/completions" } else { "/chat/completions" };
-            let (response, mut busy) = self.send(Method::POST, path, body).await?;
+            let (head, mut busy) = self.send(POST, path, &body).await?;
             // Some engines stream whatever they are asked.
-            if request.stream || is_stream(&response) {
-                return Ok(Box::pin(Reading::new(busy, response.into_body())) as EventStream);
+            if request.stream || head.events {
+                return Ok(Box::pin(Reading::new(busy)) as EventStream);
             }
-            let text = busy.read(response.into_body(), ANSWER_BYTES_MAX).await.map_err(failed)?;
+            let text = busy.read(ANSWER_BYTES_MAX).await.map_err(failed)?;
             busy.give_back();
             let events = answer::whole(&text)?;
             Ok(Box::pin(futures_util::stream::iter(events.into_iter().map(Ok))) as EventStream)
@@ -335,8 +344,8 @@ impl Engine for Upstream {
             if let Some(dimensions) = request.dimensions {
                 body["dimensions"] = dimensions.into();
             }
-            let body = Bytes::from(body.to_string());
-            let mut answer: Answer = self.fetch(Method::POST, "/embeddings", body).await?;
+            let body = body.to_string();
+            let mut answer: Answer = self.fetch(POST, "/embeddings", body.as_bytes()).await?;
             answer.data.sort_by_key(|item| item.index);
             if answer.data.len() != request.inputs.len() {
                 return Err(failed("the engine answered with another number of vectors"));
@@ -351,16 +360,16 @@ impl Engine for Upstream {
 
     fn rerank(&self, request: RerankRequest) -> EngineFuture<'_, Ranking> {
         Box::pin(async move {
-            let answer =
-                self.fetch(Method::POST, "/rerank", Bytes::from(whole::rerank_body(&request).to_string())).await?;
+            let body = whole::rerank_body(&request).to_string();
+            let answer = self.fetch(POST, "/rerank", body.as_bytes()).await?;
             whole::ranking(answer, &request)
         })
     }
 
     fn image(&self, request: ImageRequest) -> EngineFuture<'_, Images> {
         Box::pin(async move {
-            let body = Bytes::from(whole::image_body(&request)?.to_string());
-            whole::images(self.fetch(Method::POST, "/images/generations", body).await?)
+            let body = whole::image_body(&request)?.to_string();
+            whole::images(self.fetch(POST, "/images/generations", body.as_bytes()).await?)
         })
     }
 }

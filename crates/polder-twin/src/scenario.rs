@@ -11,7 +11,7 @@ use polder_core::labels::{Action, Asked, Closed, LabelError};
 
 use crate::federation::Federation;
 
-mod node;
+pub(crate) mod node;
 mod script;
 mod words;
 mod world;

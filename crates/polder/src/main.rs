@@ -60,6 +60,8 @@ enum Command {
     Factories(commands::factories::Arguments),
     Status(commands::status::Arguments),
     Log(commands::log::Arguments),
+    Hold(commands::hold::Arguments),
+    NodeKey(commands::node_key::Arguments),
     Audit(commands::audit::Arguments),
     Kill(commands::kill::Arguments),
     Key(commands::key::Arguments),
@@ -68,6 +70,7 @@ enum Command {
     Doctor(commands::doctor::Arguments),
     Facts(commands::facts::Arguments),
     Framework(commands::framework::Arguments),
+    Twin(commands::twin::Arguments),
     Completions(commands::completions::Arguments),
 }
 
@@ -106,6 +109,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Factories(arguments) => commands::factories::run(arguments, output).await,
             Command::Status(arguments) => commands::status::run(arguments, output).await,
             Command::Log(arguments) => commands::log::run(arguments, output).await,
+            Command::Hold(arguments) => commands::hold::run(arguments, output).await,
+            Command::NodeKey(arguments) => commands::node_key::run(arguments, output).await,
             Command::Audit(arguments) => commands::audit::run(arguments, output).await,
             Command::Kill(arguments) => commands::kill::run(&arguments, output),
             Command::Key(arguments) => commands::key::run(arguments, output).await,
@@ -114,6 +119,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
             Command::Facts(arguments) => commands::facts::run(arguments, output).await,
             Command::Framework(arguments) => commands::framework::run(&arguments, output),
+            Command::Twin(arguments) => commands::twin::run(arguments, output).await,
             Command::Completions(arguments) => commands::completions::run(&arguments),
         }
     });

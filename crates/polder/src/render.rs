@@ -57,17 +57,9 @@ pub fn instant(instant_ms: &Value) -> String {
     format!("{} {:02}:{:02}:{:02}", date(instant_ms), of_day / 3_600, of_day / 60 % 60, of_day % 60)
 }
 
-/// The UTC date of an instant in Unix milliseconds, `YYYY-MM-DD`. The conversion is Howard Hinnant's `civil_from_days`.
+/// The UTC date of an instant in Unix milliseconds, `YYYY-MM-DD`.
 pub fn date(instant_ms: &Value) -> String {
-    let days = i64::try_from(instant_ms.as_u64().unwrap_or(0) / 86_400_000).unwrap_or(0) + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = polder_core::ledger::civil(instant_ms.as_u64().unwrap_or(0) / 86_400_000);
     format!("{year:04}-{month:02}-{day:02}")
 }
 

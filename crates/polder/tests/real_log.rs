@@ -75,8 +75,8 @@ fn checkpoint(site: &Endpoint) -> Shown {
 }
 
 fn path(index: u64) -> String {
-    assert!(index < 1_000);
-    format!("{index:03}")
+    assert!(index < 1_000_000);
+    if index < 1_000 { format!("{index:03}") } else { format!("x{:03}/{:03}", index / 1_000, index % 1_000) }
 }
 
 /// Every leaf up to a size, from the tiles of level 0, each compared with its bundle of entries.
@@ -344,9 +344,7 @@ fn a_node_killed_a_hundred_times_keeps_every_leaf_that_it_showed() {
     let all = leaves(&site, end.size);
     assert!(end.size > times, "{} leaves in {times} rounds", end.size);
     seen.insert(end.size, end);
-    for (size, shown) in &seen {
-        assert_eq!(root(&all[..*size as usize]), shown.root, "the tree of {size} leaves is no prefix any more");
-    }
+    all_prefixes(&all, &seen);
     // Of each decision that was answered just before the end there is a leaf, or it is said that there is none, and why.
     let mut named = 0;
     for id in lost.iter().flatten() {
@@ -364,6 +362,22 @@ fn a_node_killed_a_hundred_times_keeps_every_leaf_that_it_showed() {
     eprintln!("{times} kills: {} leaves, {} checkpoints seen, {named} answers lost and named", all.len(), seen.len());
     assert!(socket_call(&folder.path().join("front/state/api.sock"), "GET", "/api/v1/status").json()["alarms"] == 0);
     running.end();
+}
+
+/// Every tree that was shown is a prefix of these leaves. One pass over them, with the roots of the complete subtrees so far.
+fn all_prefixes(leaves: &[Hash], seen: &BTreeMap<u64, Shown>) {
+    let mut whole: Vec<(u64, Hash)> = Vec::new();
+    for (size, leaf) in (1..).zip(leaves) {
+        let mut grown = (1, *leaf);
+        while let Some((width, left)) = whole.pop_if(|(width, _)| *width == grown.0) {
+            grown = (2 * width, node_hash(&left, &grown.1));
+        }
+        whole.push(grown);
+        let Some(shown) = seen.get(&size) else { continue };
+        let roots = whole.iter().map(|(_, root)| *root);
+        let root = roots.rev().reduce(|right, left| node_hash(&left, &right)).unwrap();
+        assert_eq!(root, shown.root, "the tree of {size} leaves is no prefix any more");
+    }
 }
 
 /// Asks until it is told to stop or the node is gone; the last decision that was answered.

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use support::demo::Demo;
-use support::{Ended, run, skip};
+use support::{Ended, run, skip, until};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -68,6 +68,28 @@ fn strangers_agree(folder: &Path, changed: &Path) {
     }
 }
 
+/// With a witness's key the page's script wants its cosignature, which a checkpoint has within a second or so.
+fn strangers_know_the_witnesses(demo: &Demo, id: &str) {
+    let folder = demo.around();
+    std::fs::copy(demo.dir.join("members.json"), folder.join("members.json")).unwrap();
+    std::fs::write(folder.join("witnesses.py"), block("python", "import base64, hashlib, json")).unwrap();
+    let script = block("sh", "witnesses.py");
+    let ended = until("a cosigned checkpoint", || {
+        export(demo, id, "decision", "tlog-proof", "refusal.tlog-proof");
+        Some(shell(folder, &script)).filter(|ended| ended.code == 0)
+    });
+    assert!(ended.stdout.contains("ok: and cosigned by polder/kajaani/witness"), "{ended:?}");
+    let file = folder.join("refusal.tlog-proof");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = text.lines().find(|line| line.contains("polder/kajaani/witness")).unwrap();
+    for bad in [text.replacen(&format!("{line}\n"), "", 1), text.replacen(line, &line.replace("kajaani", "lyon"), 1)] {
+        std::fs::write(&file, bad).unwrap();
+        let ended = shell(folder, &script);
+        assert!(ended.code == 1 && ended.stderr.contains("NOT verified: and cosigned by"), "{ended:?}");
+    }
+    std::fs::write(&file, text).unwrap();
+}
+
 #[test]
 fn a_stranger_checks_the_demos_receipts() {
     let demo = Demo::start();
@@ -90,6 +112,12 @@ fn a_stranger_checks_the_demos_receipts() {
         } else {
             0
         });
+        // A decision's tables stand beside it, so that whoever has the file can derive it again; an execution has none.
+        let tables = file.with_file_name(format!("{part}.{format}.tables"));
+        assert_eq!(
+            (tables.exists(), said["passed"].as_array().unwrap().contains(&"tables".into())),
+            (part == "decision", part == "decision")
+        );
         assert!(beyond <= 2_048, "{part} {format}: {beyond} bytes beside the statement");
     }
     let activation = export(&demo, "1", "activation", "tlog-proof", "policy.tlog-proof");
@@ -104,6 +132,7 @@ fn a_stranger_checks_the_demos_receipts() {
     let file = export(&demo, &refused_id, "decision", "tlog-proof", "refusal.tlog-proof");
     let statement = file.with_file_name("refusal.tlog-proof.statement");
     strangers_agree(demo.around(), &statement);
+    strangers_know_the_witnesses(&demo, &refused_id);
     changed_files_are_named(&demo, &file);
 
     // A receipt's own file is enough for a proof, without the node; not for what the node would have to sign.
@@ -125,6 +154,7 @@ fn changed_files_are_named(demo: &Demo, file: &Path) {
         (file.to_path_buf(), text.replacen("@v1", "@v2", 1), "format"),
         (with(".statement"), "{}".to_owned(), "statement"),
         (with(".dsse"), "{}".to_owned(), "signature"),
+        (with(".tables"), r#"{"scores":[],"seals":[],"verdicts":[]}"#.to_owned(), "tables"),
         (with(".vkey"), "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".to_owned(), "keys"),
     ];
     for (path, change, check) in changes {

@@ -8,9 +8,9 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 24] = [
     "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
-    "log", "audit", "kill", "key", "token", "budget", "doctor", "facts", "completions",
+    "log", "hold", "node-key", "audit", "kill", "key", "token", "budget", "doctor", "facts", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -32,9 +32,12 @@ fn help() {
     let whole: String = std::iter::once(vec!["--help"])
         .chain(COMMANDS.iter().map(|command| vec![*command, "--help"]))
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
-        .chain([vec!["receipt", "export", "--help"]])
+        .chain(["export", "forget"].map(|task| vec!["receipt", task, "--help"]))
+        .chain(["put", "list", "lift"].map(|task| vec!["hold", task, "--help"]))
+        .chain(["rotate", "revoke", "export"].map(|task| vec!["node-key", task, "--help"]))
+        .chain(["keys", "monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
         .chain(["check", "changes", "day", "alarms"].map(|task| vec!["log", task, "--help"]))
-        .chain(["monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
+        .chain(["init", "run", "calibrate"].map(|task| vec!["twin", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

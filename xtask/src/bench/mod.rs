@@ -5,10 +5,12 @@
 
 mod demo;
 mod gateway;
+mod jobs;
 mod log;
 mod policy;
 mod proof;
 pub(crate) mod rows;
+mod twin;
 
 use crate::failure::Failure;
 use rows::Row;
@@ -18,7 +20,8 @@ pub const HELP: &str = "\
 Usage: cargo xtask bench [NAME [PART …]] [-o table|json]
 
 Without a name, lists the benchmarks that exist. With one, runs it and prints its rows: value, unit, baseline, ratio, and
-what it must and should be. The parts of `gateway` can be run alone.
+what it must and should be. The parts of `gateway` can be run alone;
+`twin --data FOLDER` measures calibration too.
 
 Example:
   cargo xtask bench demo
@@ -47,9 +50,19 @@ const BENCHES: &[Bench] = &[
         summary: "what a request through the gateway costs, against nginx",
         measure: gateway::measure,
     },
+    Bench {
+        name: "jobs",
+        summary: "jobs in the simulator: placements, leaks, Kueue's baseline",
+        measure: |_| jobs::measure(),
+    },
     Bench { name: "log", summary: "what the log, its tiles and its witnesses cost", measure: |_| log::measure() },
     Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: |_| policy::measure() },
     Bench { name: "proof", summary: "what each claim about policies costs to prove", measure: |_| proof::measure() },
+    Bench {
+        name: "twin",
+        summary: "what a year of 24 factories costs to foresee, beside SimPy",
+        measure: twin::measure,
+    },
 ];
 
 /// Lists the benchmarks or runs one.

@@ -178,6 +178,11 @@ fn has_clients(test: &str) -> bool {
 }
 
 #[test]
+fn the_planning_page_prints_what_it_says() {
+    prints_what_it_says("docs/plan.md");
+}
+
+#[test]
 fn the_keys_page_prints_what_it_says() {
     prints_what_it_says("docs/keys.md");
 }

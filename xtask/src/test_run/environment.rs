@@ -1,4 +1,5 @@
-//! The test environment: the clients in `.test-env/`, in the versions that `clients/` pins, the solver cvc5, and promtool.
+//! The test environment: the clients in `.test-env/`, in the versions that `clients/` pins, the solver cvc5, promtool, and a server
+//! that speaks S3.
 //!
 //! Installed once and again only when a pin changes: a stamp beside each part holds the pins it was made
 //! from. Whatever cannot be installed is a reason in words, never an error: the machine may have no network.
@@ -23,6 +24,7 @@ pub fn install(root: &Path) -> Vec<String> {
         ("node", install_node),
         ("cvc5", find_cvc5),
         ("promtool", install_promtool),
+        ("s3s-fs", install_s3),
     ];
     parts.iter().filter_map(|(name, part)| part(root).err().map(|reason| format!("{name}: {reason}"))).collect()
 }
@@ -38,19 +40,52 @@ pub fn variables(root: &Path) -> Vec<(String, PathBuf)> {
     }
     found.extend(cvc5().map(|program| ("POLDER_CVC5".to_owned(), program)));
     found.extend(promtool(root).map(|program| ("POLDER_PROMTOOL".to_owned(), program)));
+    found.extend(
+        Some(s3(root)).filter(|program| program.is_file()).map(|program| ("POLDER_TEST_S3".to_owned(), program)),
+    );
     found
 }
 
 /// The version of cargo-deny that `deny.toml` was written for.
 const CARGO_DENY: &str = "^0.20.2";
 
-/// A `PATH` on which cargo finds `cargo-deny`, installed under the build folder if it is missing and `install` is set; the reason
-/// where there is none. It lies with the build results, because building it takes minutes.
-pub fn path_with_cargo_deny(root: &Path, install: bool) -> Result<OsString, String> {
+/// The server that the tests of buckets speak to, and its version.
+const S3: (&str, &str) = ("s3s-fs", "0.14.1");
+
+/// Where programs lie that are built from the registry: with the build results, because building them takes minutes.
+fn tools(root: &Path) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let tools = root.join(target).join("tools");
+    root.join(target).join("tools")
+}
+
+/// `cargo install` into the folder of tools. A build folder of its own: what tools are built of has nothing in common with this
+/// project's crates.
+fn build_tool(root: &Path, arguments: &[&str]) -> Result<(), String> {
+    let mut command = process::cargo(root);
+    command.args(["install", "--locked", "--quiet", "--root"]).arg(tools(root)).args(arguments);
+    command.env_remove("CARGO_TARGET_DIR").env("CARGO_PROFILE_DEV_DEBUG", "false");
+    process::run(&mut command).map_err(|failure| failure.to_string().replace('\n', ";"))
+}
+
+fn s3(root: &Path) -> PathBuf {
+    tools(root).join("bin").join(S3.0)
+}
+
+fn install_s3(root: &Path) -> Result<(), String> {
+    let (name, version) = S3;
+    let said = process::capture(Command::new(s3(root)).arg("--version")).unwrap_or_default();
+    if said.trim().ends_with(version) {
+        return Ok(());
+    }
+    // Without optimising: it serves a few files, and is built in a third of the time.
+    build_tool(root, &[name, "--version", version, "--features", "binary", "--debug", "--force"])
+}
+
+/// A `PATH` on which cargo finds `cargo-deny`, installed under the build folder if it is missing and `install` is set; the reason
+/// where there is none.
+pub fn path_with_cargo_deny(root: &Path, install: bool) -> Result<OsString, String> {
     let old = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(tools.join("bin")).chain(std::env::split_paths(&old));
+    let folders = std::iter::once(tools(root).join("bin")).chain(std::env::split_paths(&old));
     let path = std::env::join_paths(folders).map_err(|error| format!("PATH cannot be extended: {error}"))?;
     let works = || process::works(process::cargo(root).env("PATH", &path).args(["deny", "--version"]));
     if works() {
@@ -59,10 +94,7 @@ pub fn path_with_cargo_deny(root: &Path, install: bool) -> Result<OsString, Stri
     if !install {
         return Err("cargo-deny is not installed, and --skip-install was given".to_owned());
     }
-    let mut command = process::cargo(root);
-    command.args(["install", "cargo-deny", "--locked", "--quiet", "--version", CARGO_DENY, "--root"]).arg(&tools);
-    // A build folder of its own: what it is built of has nothing in common with this project's crates.
-    process::run(command.env_remove("CARGO_TARGET_DIR")).map_err(|failure| failure.to_string().replace('\n', ";"))?;
+    build_tool(root, &["cargo-deny", "--version", CARGO_DENY])?;
     if works() { Ok(path) } else { Err("cargo-deny was installed and does not start".to_owned()) }
 }
 
@@ -76,6 +108,10 @@ fn node_folder(root: &Path) -> PathBuf {
 
 /// Where Debian puts Go's `sumdb` packages.
 const GO_MODULES: &str = "/usr/share/gocode/src/golang.org/x/mod/sumdb";
+
+/// Where Debian puts what the tests of clocks and of PKCS#11 load.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// On Debian as root, the interpreters themselves and the solver are installed too; elsewhere they must be there.
 fn debian_packages() {
@@ -92,6 +128,13 @@ fn debian_packages() {
     // Verifiers of receipts that others wrote: Go's own packages, and a browser for the page.
     if !process::works(Command::new("go").arg("version")) || !Path::new(GO_MODULES).is_dir() {
         wanted.extend(["golang-go", "golang-golang-x-mod-dev"]);
+    }
+    // Gives one process another time; and a token for keys, in software.
+    if !Path::new(FAKETIME).is_file() {
+        wanted.push("libfaketime");
+    }
+    if !Path::new(SOFTHSM).is_file() {
+        wanted.extend(["softhsm2", "opensc"]);
     }
     if !Path::new("/usr/bin/chromium").is_file() {
         wanted.push("chromium");

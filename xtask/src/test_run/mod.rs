@@ -22,7 +22,8 @@ Runs, in order:
   fmt      cargo fmt --check
   clippy   cargo clippy on everything, warnings are errors
   deny     cargo deny check; cargo-deny is installed beside the build results where it is missing
-  install  the test environment: the clients that clients/ pins, in .test-env/, and the solver cvc5
+  install  the test environment: the clients that clients/ pins, in .test-env/, the solver cvc5,
+           and a server that speaks S3
   build    the binaries and the tests, in the release profile
   test     all tests, with nextest where it is installed
   doc      the examples in the documentation
@@ -32,12 +33,18 @@ Runs, in order:
 
 Tests learn of the environment by POLDER_TEST_PYTHON (an interpreter with the clients) and
 POLDER_TEST_NODE_DIR (a folder whose node_modules holds them), and of the solver by POLDER_CVC5
-(its program); where one is missing, POLDER_TEST_SKIP_REASON says why. A test that cannot run appends a line `NAME: REASON`
+(its program), and of the server by POLDER_TEST_S3; where one is missing, POLDER_TEST_SKIP_REASON says why. A test that cannot run appends a line `NAME: REASON`
 to the file that POLDER_TEST_SKIPS names, and passes; the summary counts these lines.
 
 Example:
   cargo xtask test --only test --skip-install
 ";
+
+/// How many schedules of faults the machines of jobs are put through.
+const SCHEDULES: &str = "20000";
+/// The features of what ships: with them everywhere, one build serves every step, and what is tested is what ships. They change
+/// features of crates that half the tree is built on, so a build without them is another one.
+const SHIPPED: [&str; 2] = ["--features", "polder/s3"];
 
 /// How a step ended.
 enum Outcome {
@@ -137,8 +144,8 @@ fn fmt(run: &mut Run) -> Result<Outcome, Failure> {
 }
 
 fn clippy(run: &mut Run) -> Result<Outcome, Failure> {
-    let args = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    process::run(process::cargo(&run.root).args(args))?;
+    let args = ["clippy", "--release", "--workspace", "--all-targets"];
+    process::run(process::cargo(&run.root).args(args).args(SHIPPED).args(["--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
 }
 
@@ -161,7 +168,8 @@ fn install(run: &mut Run) -> Result<Outcome, Failure> {
 
 fn build(run: &mut Run) -> Result<Outcome, Failure> {
     // Together with the tests: their dependencies' features would otherwise build half the tree twice.
-    process::run(process::cargo(&run.root).args(["build", "--release", "--workspace", "--bins", "--tests"]))?;
+    let args = ["build", "--release", "--workspace", "--bins", "--tests"];
+    process::run(process::cargo(&run.root).args(args).args(SHIPPED))?;
     Ok(Outcome::Passed)
 }
 
@@ -173,17 +181,20 @@ fn test(run: &mut Run) -> Result<Outcome, Failure> {
     } else {
         command.args(["test", "--release", "--workspace", "--bins", "--lib", "--tests", "--no-fail-fast"]);
     }
-    process::run(with_environment(&mut command, run))?;
+    process::run(with_environment(command.args(SHIPPED), run))?;
     Ok(Outcome::Passed)
 }
 
 fn doc(run: &mut Run) -> Result<Outcome, Failure> {
-    process::run(process::cargo(&run.root).args(["test", "--release", "--workspace", "--doc"]))?;
+    process::run(process::cargo(&run.root).args(["test", "--release", "--workspace", "--doc"]).args(SHIPPED))?;
     Ok(Outcome::Passed)
 }
 
 fn with_environment<'a>(command: &'a mut Command, run: &Run) -> &'a mut Command {
     command.env("POLDER_TEST_SKIPS", &run.skips).env("POLDER_TEST_SKIP_REASON", &run.missing);
+    if std::env::var_os("POLDER_SCHEDULES").is_none() {
+        command.env("POLDER_SCHEDULES", SCHEDULES);
+    }
     command.env("INSTA_UPDATE", "no").envs(environment::variables(&run.root))
 }
 

@@ -152,3 +152,60 @@ fn a_receipt_is_small() {
     assert!(deep.tlog_proof().unwrap().len() <= 2_048, "a proof in a log of 100 million entries");
     assert!(deep.cose(&seals).unwrap().len() <= 2_048 + STATEMENT.len());
 }
+
+#[test]
+fn a_proof_keeps_the_cosignatures_that_a_policy_asks_for() {
+    // A log of 2^27 entries, which every one of sixteen witnesses has cosigned.
+    let (mut export, index) = (export(), (1 << 27) - 1);
+    export.path = vec![Digest([8; 32]); 27];
+    export.index = index;
+    let root = merkle::root_from_inclusion(&leaf_hash(&export.entry().0), index, 1 << 27, &export.path).unwrap();
+    let mut note = Note::parse(&Checkpoint::new("polder/bank", 1 << 27, root).sign(&key(5))).unwrap();
+    let witnesses: Vec<(String, VerifierKey)> = (100..116)
+        .map(|number| {
+            let name = node(&format!("witness-{number}"));
+            let line =
+                SignatureLine::cosign(&note.text, &crate::note::witness_name(&name), &key(number), 1_790_000_000);
+            note.signatures.push(line);
+            (
+                ["DE", "FI", "NL"][usize::from(number % 3)].to_owned(),
+                VerifierKey::of_witness(&name, key(number).verifying_key()),
+            )
+        })
+        .collect();
+    export.checkpoint = note.to_string();
+    let policy = Policy::of_countries(&[export.log.clone()], &witnesses, 3);
+    let anchors = Anchors { policy: Some(Policy::parse(policy.as_bytes()).unwrap()), ..Anchors::default() };
+    let beside = Beside { statement: Some(STATEMENT), ..Beside::default() };
+    let whole = export.tlog_proof().unwrap();
+    assert_eq!(verify_tlog_proof(whole.as_bytes(), beside, &anchors).unwrap().witnesses.len(), 16);
+    assert!((3_000..4_200).contains(&whole.len()), "{}", whole.len());
+    let spared = export.clone().witnessed_for(anchors.policy.as_ref().unwrap()).unwrap();
+    let proof = spared.tlog_proof().unwrap();
+    assert_eq!(verify_tlog_proof(proof.as_bytes(), beside, &anchors).unwrap().witnesses.len(), 3);
+    assert!(proof.len() <= 2_048, "{}", proof.len());
+    let nobody =
+        Policy::parse(format!("log {}\nwitness w {}\nquorum w\n", export.log, witnesses[0].1).as_bytes()).unwrap();
+    export.checkpoint = Checkpoint::new("polder/bank", 1 << 27, root).sign(&key(5));
+    assert_eq!(export.witnessed_for(&nobody).unwrap_err().check, Check::Witnesses);
+}
+
+#[test]
+fn tables_are_those_that_the_statement_names() {
+    let tables = Tables::default();
+    let bytes = canonical::to_bytes(&tables).unwrap();
+    let named = tables.digests().unwrap().digest().unwrap();
+    let statement = format!("{{\"tables\":\"{}\"}}", named.to_hex());
+    assert_eq!(check_tables(statement.as_bytes(), &bytes), Ok(()));
+    let padded = [&bytes[..], b"\n"].concat();
+    for (statement, tables) in [
+        (STATEMENT, &bytes[..]),
+        (statement.as_bytes(), &padded),
+        (statement.as_bytes(), b"{}"),
+        (b"{\"tables\":1}", &bytes),
+    ] {
+        assert_eq!(check_tables(statement, tables).unwrap_err().check, Check::Tables);
+    }
+    let other = format!("{{\"tables\":\"{}\"}}", Digest([1; 32]).to_hex());
+    assert_eq!(check_tables(other.as_bytes(), &bytes).unwrap_err().check, Check::Tables);
+}

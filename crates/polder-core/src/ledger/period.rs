@@ -43,13 +43,21 @@ impl Window {
     }
 }
 
-/// Months since January 1970 of a day since the Unix epoch. The conversion is Howard Hinnant's `civil_from_days`.
+/// Months since January 1970 of a day since the Unix epoch.
 fn month_of(day: u64) -> u64 {
+    let (year, month, _) = civil(day);
+    year.saturating_mul(12).saturating_add(month - 1).saturating_sub(1_970 * 12)
+}
+
+/// Year, month and day of the month of a day since the Unix epoch. The conversion is Howard Hinnant's `civil_from_days`.
+pub fn civil(day: u64) -> (u64, u64, u64) {
     let days = day.saturating_add(719_468);
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     // Counted from March, so that a leap day is the last day of its year.
     let month = (5 * of_year + 2) / 153;
-    (year + era * 400).saturating_mul(12).saturating_add(month + 2).saturating_sub(1_970 * 12)
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (year + era * 400 + next, month, of_month)
 }

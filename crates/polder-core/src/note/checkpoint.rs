@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
-use super::{KeyKind, Note, NoteError, SignatureLine, VerifierKey};
+use super::{KeyKind, Note, NoteError, SignatureLine, Signs, VerifierKey};
 use crate::canonical::Digest;
 
 /// The state of a log: its name, its size and its root.
@@ -43,6 +43,14 @@ impl Checkpoint {
         let text = self.text();
         let line = SignatureLine::sign(&text, &self.origin, key);
         Note { text, signatures: vec![line] }.to_string()
+    }
+
+    /// The checkpoint as a note with a line of each key.
+    pub fn sign_by(&self, keys: &[&dyn Signs]) -> Result<String, String> {
+        let text = self.text();
+        let lines = keys.iter().map(|key| SignatureLine::sign_by(&text, &self.origin, *key));
+        let signatures = lines.collect::<Result<_, _>>()?;
+        Ok(Note { text, signatures }.to_string())
     }
 
     /// Reads a note's text, in its one form.

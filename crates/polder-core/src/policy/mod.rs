@@ -63,9 +63,9 @@ pub const POLICY_ERROR: &str = "policy-error";
 /// The rule of a layer without a permit for the action.
 pub const NOT_PERMITTED: &str = "not-permitted";
 /// Ids that no rule of a policy may have, because causes that are Polder's own have them.
-pub const RESERVED: [&str; 9] = [
+pub const RESERVED: [&str; 11] = [
     POLICY_ERROR, NOT_PERMITTED, "no-purpose", "no-capacity", "unreachable", "model-not-served", "action-not-offered",
-    "clock-wrong", "circuit-open",
+    "clock-wrong", "circuit-open", "job-unfit", "job-too-dear",
 ];
 
 /// One reason for a factory's no.

@@ -1,10 +1,12 @@
 //! Tests of statements: a form filled in is the statement itself, byte for byte.
 #![allow(clippy::unwrap_used)]
 
-use super::v1::{DecisionForm, DecisionStatement, ImportStatement, Source, Statement};
-use crate::canonical::Digest;
+use super::v1::{
+    DecisionForm, DecisionStatement, ExecutionOutcome, ExecutionStatement, ImportStatement, Source, Statement,
+};
+use crate::canonical::{self, Digest};
 use crate::facts::passport_root;
-use crate::ids::{DecisionId, ModelId};
+use crate::ids::{DecisionId, ModelId, TenantId};
 use crate::labels::{DataClass, Purpose};
 use crate::placement::{Change, Relaxation};
 use crate::policy::LayerKind;
@@ -42,6 +44,39 @@ fn texts_that_look_like_a_field_change_nothing() {
     statement.request.model = ModelId::parse("at_ms").ok();
     let (bytes, whole) = filled(&statement);
     assert_eq!(bytes, whole);
+}
+
+#[test]
+fn an_execution_written_in_order_is_its_canonical_form() {
+    use ExecutionOutcome::{Cancelled, Completed, Failed};
+    let numbers = [0, 9, 10, 1_795_372_221_272, u64::MAX];
+    for (outcome, backend, number) in [Completed, Cancelled, Failed]
+        .iter()
+        .flat_map(|outcome| ["cpu", "a \"quoted\"\n\\\u{7f}\u{1}é"].map(|backend| (*outcome, backend)))
+        .flat_map(|(outcome, backend)| numbers.map(|number| (outcome, backend, number)))
+    {
+        let whole = ExecutionStatement {
+            factory: node("paris"),
+            home: node("berlin"),
+            tenant: TenantId::parse("tenant").unwrap(),
+            decision: DecisionId::at(7, [9; 10]),
+            ticket: Digest([1; 32]),
+            body: Digest([0xab; 32]),
+            terms: Digest([3; 32]),
+            model: ModelId::parse("org/model-1").ok(),
+            model_digest: Some(Digest([0xf0; 32])),
+            backend: backend.to_owned(),
+            prompt_tokens: number,
+            completion_tokens: number / 3,
+            started_ms: number / 5,
+            ended_ms: number / 7,
+            outcome,
+        };
+        for statement in [ExecutionStatement { model: None, model_digest: None, ..whole.clone() }, whole] {
+            let statement = Statement::Execution(statement);
+            assert_eq!(statement.to_bytes().unwrap(), canonical::to_bytes(&statement).unwrap());
+        }
+    }
 }
 
 #[test]

@@ -65,6 +65,11 @@ fn a_tickets_digest_changes_with_everything_in_it() {
         tokens_max: 16,
     };
     let digest = ticket.digest().unwrap();
+    assert_eq!(
+        digest,
+        crate::canonical::digest(TICKET_DOMAIN, &ticket).unwrap(),
+        "written in order as in any other way"
+    );
     let changed = [
         Ticket { nonce: [9; 16], ..ticket.clone() },
         Ticket { decision: DecisionId::at(9, [9; 10]), ..ticket.clone() },

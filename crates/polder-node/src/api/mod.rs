@@ -32,11 +32,14 @@ mod decide;
 mod facts;
 mod keys;
 mod log;
+mod node_keys;
 mod policies;
 mod receipts;
+mod retention;
 mod tokens;
 
 pub use facts::row as fact_row;
+pub use node_keys::history as key_history;
 
 /// Marks a connection that came over the node's own socket.
 #[derive(Clone, Copy)]
@@ -250,6 +253,12 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/log/seen", get(audit::seen))
         .route("/api/v1/log/day", post(audit::state_day))
         .route("/api/v1/log/changes", get(log::changes))
+        .route("/api/v1/node-keys", get(node_keys::list))
+        .route("/api/v1/node-keys/rotate", post(node_keys::rotate))
+        .route("/api/v1/node-keys/revoke", post(node_keys::revoke))
+        .route("/api/v1/holds", get(retention::holds).post(retention::put))
+        .route("/api/v1/holds/lift", post(retention::lift))
+        .route("/api/v1/deletions", post(retention::delete))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
         .route("/api/v1/reload", post(reload))
@@ -342,7 +351,7 @@ async fn statement(
     let Path(id) = id?;
     let id = receipts::decision_id(node, caller, &id).await?;
     let leaf = node.store.leaf("decision", &id).await.map_err(Problem::internal)?;
-    let leaf = leaf.ok_or_else(|| receipts::unknown_here(node, &id))?;
+    let Some(leaf) = leaf else { return Err(receipts::absent(node, &id).await) };
     match serde_json::from_slice(&leaf.statement).map_err(Problem::internal)? {
         Statement::Decision(statement) if caller.sees(&statement.request.project) => Ok(statement),
         _ => Err(receipts::unknown(&id)),

@@ -13,7 +13,7 @@ use polder_core::receipt::{Half, Receipt, Sealed};
 use polder_core::statement::v1::Statement;
 use serde_json::json;
 
-use super::{Caller, Problem};
+use super::{Caller, Problem, retention};
 use crate::home::named;
 use crate::node::Node;
 
@@ -39,6 +39,15 @@ pub fn unknown_here(node: &Node, id: &str) -> Problem {
     );
     let lost = json!({"leaves": leaves, "recorded_ms": run.recorded_ms, "next_start_ms": run.next_ms});
     Problem::new(StatusCode::NOT_FOUND, detail).with("lost", lost)
+}
+
+/// What is not there: deleted, lost, or never known.
+pub async fn absent(node: &Node, id: &str) -> Problem {
+    match node.store.forgotten(id).await {
+        Ok(Some(gone)) => retention::deleted(&gone, id),
+        Ok(None) => unknown_here(node, id),
+        Err(error) => Problem::internal(error),
+    }
 }
 
 /// The decision that an id means: its own, an answer's, or `last`, which is the caller's own last.
@@ -86,7 +95,7 @@ pub async fn receipt(
         if tokio::time::Instant::now() >= deadline {
             let known = seen(&node, &caller, &id).await?.is_some();
             let detail = "the execution's half is not there: the answer is still being written, or its factory is gone; try again";
-            return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { unknown_here(&node, &id) });
+            return Err(if known { Problem::new(StatusCode::CONFLICT, detail) } else { absent(&node, &id).await });
         }
         tokio::time::sleep(STEP).await;
     }
@@ -142,7 +151,14 @@ pub async fn sealed(
                 Some(_) => super::statement(&node, &caller, Ok(Path(id))).await?.id.to_string(),
                 None => decision_id(&node, &caller, &id).await?,
             };
-            if part == "decision" { own(&node, "decision", &id).await? } else { sealed_execution(&node, &id).await? }
+            let found = match part.as_str() {
+                "decision" => sealed_decision(&node, &id).await?,
+                _ => sealed_execution(&node, &id).await?,
+            };
+            if found.is_none() && node.store.forgotten(&id).await.map_err(Problem::internal)?.is_some() {
+                return Err(absent(&node, &id).await);
+            }
+            found
         }
         "activation" => {
             caller.reads_policies()?;
@@ -157,7 +173,7 @@ pub async fn sealed(
                 None => None,
             }
         }
-        "import" | "view" => {
+        "import" | "view" | "deletion" | "hold" | "key" => {
             caller.reads_policies()?;
             let place: u64 = id.parse().map_err(|_| unplaced(&id))?;
             node.log.settled().await;
@@ -165,7 +181,7 @@ pub async fn sealed(
             half.filter(|half| half.statement.kind() == part).and_then(|half| node.log.seal(half))
         }
         _ => {
-            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `day`";
+            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`, `key`, `day`";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
     };
@@ -184,6 +200,14 @@ fn unplaced(id: &str) -> Problem {
 async fn own(node: &Node, kind: &str, id: &str) -> Result<Option<Sealed>, Problem> {
     let half = node.log.half(kind, id).await.map_err(Problem::internal)?;
     Ok(half.and_then(|half| node.log.seal(half)))
+}
+
+/// A decision comes with the tables that it names, which are proved by it.
+async fn sealed_decision(node: &Node, id: &str) -> Result<Option<Sealed>, Problem> {
+    let Some(sealed) = own(node, "decision", id).await? else { return Ok(None) };
+    let Statement::Decision(statement) = &sealed.half.statement else { return Ok(Some(sealed)) };
+    let tables = named::tables(&node.store, statement).await.map_err(Problem::internal)?;
+    Ok(Some(Sealed { tables: Some(tables), ..sealed }))
 }
 
 async fn sealed_day(node: &Node, place: u64) -> Result<Option<Sealed>, Problem> {

@@ -13,8 +13,10 @@ use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
 use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
+pub use super::keys::Keys;
 pub use super::limits::Serve;
 pub use super::log::Log;
+pub use super::retention::Retention;
 pub use super::routing::{Routing, Upstream};
 pub use super::telemetry::Telemetry;
 use super::{
@@ -51,6 +53,12 @@ pub struct Config {
     /// Where the log lies and who cosigns it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
+    /// Which of its keys lie in a token; in files where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Keys>,
+    /// How long statements are kept; without it none is deleted by its age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// Digests of the operators' tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,

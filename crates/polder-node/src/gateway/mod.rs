@@ -17,6 +17,7 @@ use crate::clock::now_ms;
 use crate::content::ContentStore;
 use crate::home::Home;
 use crate::ledger::{self, Key, Ledger};
+use crate::serve::Express;
 use crate::telemetry::Origin;
 
 mod answer;
@@ -25,6 +26,7 @@ mod body;
 mod calls;
 mod chat;
 mod completions;
+mod direct;
 mod embeddings;
 mod error;
 mod files;
@@ -42,6 +44,7 @@ mod sse;
 
 pub use batches::{Batches, run as run_batches};
 pub use body::read_object;
+pub use direct::{Direct, nothing};
 pub use error::ApiError;
 use repeats::{Repeats, RepeatsLayer};
 pub use responses::Live;
@@ -63,9 +66,11 @@ pub struct Gateway {
     pub batches: Batches,
 }
 
-/// The routes of `/v1`. Answers that are kept for repeats take at most `kept_bytes_max` of memory.
-pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
+/// The routes of `/v1`, and what ordinary requests reach without a router. Answers that are kept for repeats take at most
+/// `kept_bytes_max` of memory.
+pub fn router(gateway: Gateway, kept_bytes_max: usize) -> (Router, Express<Direct>) {
     let repeats = RepeatsLayer(Repeats::new(gateway.clone(), kept_bytes_max));
+    let express = direct::express(gateway.clone(), &repeats);
     // Beside what looks for repeats, which would hold a whole file in memory.
     let files = Router::new()
         .route("/v1/files", post(files::create).get(files::list))
@@ -73,7 +78,7 @@ pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
         .route("/v1/files/{id}/content", get(files::content))
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway.clone());
-    Router::new()
+    let router = Router::new()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
         .route("/v1/chat/completions", post(chat::complete))
@@ -94,7 +99,8 @@ pub fn router(gateway: Gateway, kept_bytes_max: usize) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
         .layer(repeats)
-        .merge(files)
+        .merge(files);
+    (router, express)
 }
 
 async fn unknown_route(State(_): State<Gateway>, uri: http::Uri) -> ApiError {

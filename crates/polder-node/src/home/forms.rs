@@ -22,6 +22,8 @@ pub struct Form {
     pub factory: NodeId,
     /// The decision's bytes, but for what differs each time.
     pub form: DecisionForm,
+    /// The request's canonical bytes, which stand in every ticket.
+    pub request: Vec<u8>,
     /// What the decision names by digest.
     pub objects: Arc<[Object]>,
 }

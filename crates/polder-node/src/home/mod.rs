@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ed25519_dalek::SigningKey;
 use futures_util::{FutureExt as _, StreamExt as _};
-use polder_core::canonical::Digest;
+use polder_core::canonical::{self, Digest};
 use polder_core::facts::FACTS_MAX;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
 use polder_core::keys::Signed;
@@ -284,7 +284,8 @@ impl Home {
                     return Ok(Decided { id, bytes, objects, next: Next::Refuse(Box::new(record)) });
                 };
                 let form = DecisionForm::of(&record.statement)?.ok_or_else(HomeError::unformed)?;
-                let known = Arc::new(Form { factory, form, objects });
+                let request_bytes = canonical::to_bytes(request)?;
+                let known = Arc::new(Form { factory, form, request: request_bytes, objects });
                 if alike {
                     self.forms.keep(&snapshot, request, &known);
                 }
@@ -300,7 +301,7 @@ impl Home {
             request: request.clone(),
             tokens_max,
         };
-        let digest = ticket.digest()?;
+        let digest = ticket.digest_with(&known.request);
         let bytes = known.form.fill(snapshot.at_ms, &body, &id, &digest);
         let objects = Arc::clone(&known.objects);
         Ok(Decided { id, bytes, objects, next: Next::Run(Box::new(Digested { ticket, digest })) })

@@ -4,12 +4,14 @@
 //! are believed when a peer tells them. What a witness merely saw stays with it. Acting on an alarm is absent: that is a person's.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use ed25519_dalek::VerifyingKey;
 use polder_core::ids::NodeId;
-use polder_core::keys::Role;
-use polder_core::note::{Checkpoint, Note, VerifierKey};
+use polder_core::keys::history::{HistoryError, KeyHistory};
+use polder_core::keys::{Role, Signed};
+use polder_core::note::{Checkpoint, Note, VerifierKey, origin};
 use polder_core::witness::Evidence;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -53,27 +55,88 @@ const SEEN_TOLD: u32 = 8;
 /// Most entries that are read of what a peer tells.
 const TOLD_MAX: usize = 4_096;
 
+/// Why what a member says of its keys is not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// It cannot be believed.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The alarms of a node.
 #[derive(Clone)]
 pub struct Alarms {
     own: NodeId,
     store: Store,
-    keys: Arc<BTreeMap<String, VerifierKey>>,
+    /// The keys of each log by which it is believed: that of its card, or those of its key history that were not revoked.
+    keys: Arc<RwLock<BTreeMap<String, Vec<VerifierKey>>>>,
+    identities: Arc<BTreeMap<NodeId, [u8; 32]>>,
     count: Arc<AtomicUsize>,
 }
 
 impl Alarms {
     /// Opens what was found so far. The logs are those of the members, and the node's own.
-    pub async fn open(store: Store, own: VerifierKey, node: NodeId, members: &[Member]) -> Result<Self, StoreError> {
+    pub async fn open(
+        store: Store,
+        own: Vec<VerifierKey>,
+        node: NodeId,
+        members: &[Member],
+    ) -> Result<Self, StoreError> {
         let others = members.iter().filter(|member| member.card.node != node);
         let others = others.filter_map(|member| {
             let key = member.card.key(Role::Log).ok()?;
             let key = VerifierKey::of_log(&member.card.node, key);
-            Some((key.name().to_owned(), key))
+            Some((key.name().to_owned(), vec![key]))
         });
-        let keys: BTreeMap<String, VerifierKey> = others.chain([(own.name().to_owned(), own)]).collect();
+        let keys: BTreeMap<_, _> = others.chain([(own[0].name().to_owned(), own)]).collect();
         let count = Arc::new(AtomicUsize::new(store.alarms().await?.len()));
-        Ok(Self { own: node, store, keys: Arc::new(keys), count })
+        let identities = members.iter().map(|member| (member.card.node.clone(), member.card.identity)).collect();
+        let (keys, identities) = (Arc::new(RwLock::new(keys)), Arc::new(identities));
+        let alarms = Self { own: node, store, keys, identities, count };
+        for member in members.iter().filter(|member| member.card.node != alarms.own) {
+            let kept = alarms.store.key_history(member.card.node.as_str()).await?;
+            if let Some(history) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                alarms.follow(&member.card.node, &history);
+            }
+        }
+        Ok(alarms)
+    }
+
+    /// Takes in what a member says of its keys, where its identity signed it and it takes nothing back.
+    pub async fn learn(&self, node: &NodeId, history: &Signed<KeyHistory>) -> Result<(), LearnError> {
+        let Some(identity) = self.identities.get(node) else { return Ok(()) };
+        history.check(node, identity)?;
+        let known: Option<Signed<KeyHistory>> =
+            self.store.key_history(node.as_str()).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if known.as_ref() == Some(history) {
+            return Ok(());
+        }
+        if let Some(known) = &known {
+            history.goes_on_from(&known.value)?;
+        }
+        self.store.keep_key_history(node.as_str(), history).await?;
+        self.follow(node, history);
+        tracing::info!(log = %node, number = history.value.number, "a member's keys have changed");
+        Ok(())
+    }
+
+    fn follow(&self, node: &NodeId, history: &Signed<KeyHistory>) {
+        let trusted = history.value.trusted(Role::Log);
+        let keys = trusted.filter_map(|life| VerifyingKey::from_bytes(&life.key).ok());
+        let keys: Vec<_> = keys.map(|key| VerifierKey::of_log(node, key)).collect();
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(origin(node), keys);
+    }
+
+    /// The node's own log has other keys.
+    pub fn own_keys(&self, keys: Vec<VerifierKey>) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(origin(&self.own), keys);
+    }
+
+    fn keys_of(&self, origin: &str) -> Vec<VerifierKey> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).get(origin).cloned().unwrap_or_default()
     }
 
     /// The node that these are the alarms of.
@@ -86,15 +149,17 @@ impl Alarms {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The key of a log by its name.
-    pub fn key(&self, origin: &str) -> Option<&VerifierKey> {
-        self.keys.get(origin)
+    /// The key of a log by its name: of several, one that says it has signed the note.
+    pub fn key(&self, origin: &str, note: &Note) -> Option<VerifierKey> {
+        let keys = self.keys_of(origin);
+        let signed = keys.iter().find(|key| note.signatures.iter().any(|line| line.is_of(key)));
+        signed.or(keys.first()).cloned()
     }
 
     /// Raises an alarm about a fork, unless its evidence proves nothing.
     pub async fn fork(&self, evidence: &Evidence, heard: &NodeId) -> Result<(), StoreError> {
         let Some(origin) = evidence.origin() else { return Ok(()) };
-        let proved = self.keys.get(&origin).is_some_and(|key| evidence.check(key).is_ok());
+        let proved = self.keys_of(&origin).iter().any(|key| evidence.check(key).is_ok());
         let (true, Ok(id)) = (proved, evidence.id()) else { return Ok(()) };
         let bytes = serde_json::to_vec(evidence).unwrap_or_default();
         self.keep(Kind::Fork, id.to_hex(), origin, heard, bytes).await

@@ -93,6 +93,20 @@ impl Archive {
         }
     }
 
+    /// Puts several things under their names, each whole or not at all.
+    pub async fn put_all(&self, files: Vec<(String, Vec<u8>)>) -> Result<(), ArchiveError> {
+        match &self.kept {
+            Kept::Folder(folder) => {
+                let folder = folder.clone();
+                // One after another: side by side they would only wait for the same folder, and burn a core with it.
+                let work = move || files.iter().try_for_each(|(name, bytes)| put(&folder.join(name), bytes));
+                blocking(work).await.map_err(|e| self.failed(e))
+            }
+            #[cfg(feature = "s3")]
+            Kept::Bucket(bucket) => bucket.put_all(files).await.map_err(|e| self.failed(e)),
+        }
+    }
+
     /// Removes what lies under a name; nothing may lie there.
     pub async fn remove(&self, name: &str) -> Result<(), ArchiveError> {
         match &self.kept {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStoreExt as _, PutPayload, RetryConfig};
@@ -13,6 +14,10 @@ use crate::config::S3;
 /// How long one request may take, with what is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const RETRIES: usize = 3;
+/// How much of a server's reason is passed on, in characters.
+const REASON_CHARS_MAX: usize = 400;
+/// How many things are written side by side.
+const WRITES_AT_ONCE: usize = 8;
 
 /// A bucket, and what stands before every name in it.
 pub struct Bucket {
@@ -48,21 +53,38 @@ impl Bucket {
         let got = match self.store.get(&self.path(name)).await {
             Ok(got) => got,
             Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(said(&error)),
         };
-        got.bytes().await.map(|bytes| Some(bytes.to_vec())).map_err(|e| e.to_string())
+        got.bytes().await.map(|bytes| Some(bytes.to_vec())).map_err(|e| said(&e))
     }
 
     /// Puts something under a name, whole or not at all.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), String> {
-        self.store.put(&self.path(name), PutPayload::from(bytes)).await.map(drop).map_err(|e| e.to_string())
+        self.store.put(&self.path(name), PutPayload::from(bytes)).await.map(drop).map_err(|e| said(&e))
+    }
+
+    /// Puts several things under their names, some side by side.
+    pub async fn put_all(&self, files: Vec<(String, Vec<u8>)>) -> Result<(), String> {
+        let writes = files.into_iter().map(|(name, bytes)| async move { self.put(&name, bytes).await });
+        futures_util::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await
     }
 
     /// Removes what lies under a name; nothing may lie there.
     pub async fn remove(&self, name: &str) -> Result<(), String> {
         match self.store.delete(&self.path(name)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(said(&error)),
         }
+    }
+}
+
+/// What went wrong, in one line: servers send pages of XML.
+fn said(error: &Error) -> String {
+    match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            "the server refuses the key (401 or 403): look at `key_id` and `secret_file` in `[log.s3]`".to_owned()
+        }
+        Error::NotFound { .. } => "there is no such bucket: make it, or name another in `[log.s3]`".to_owned(),
+        error => error.to_string().lines().next().unwrap_or_default().chars().take(REASON_CHARS_MAX).collect(),
     }
 }

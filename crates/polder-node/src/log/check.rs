@@ -5,6 +5,7 @@
 
 use polder_core::merkle;
 use polder_core::statement::commitment;
+use polder_core::statement::v1::Statement;
 use polder_core::tiles::{Edge, Place, WIDTH, push_entry, tile_bytes};
 use serde::Serialize;
 
@@ -20,6 +21,8 @@ pub struct Checked {
     pub leaves: u64,
     /// How many full tiles and bundles were compared.
     pub tiles: u64,
+    /// How many leaves have a statement that was deleted, as another leaf says.
+    pub deleted: u64,
     /// The first of what is wrong: each a leaf or a tile, and how.
     pub wrong: Vec<String>,
 }
@@ -38,6 +41,8 @@ impl Log {
         let published = self.published();
         let size = published.edge.size();
         let (mut checked, mut edge, mut begun) = (Checked::default(), Edge::default(), Vec::new());
+        let deleted = self.deleted().await?;
+        let is_deleted = |place: u64| deleted.iter().any(|(first, last)| (*first..=*last).contains(&place));
         while edge.size() < size {
             let place = edge.size();
             let batch = match self.store.batch_at(place).await {
@@ -56,7 +61,9 @@ impl Log {
             }
             let mut full = Vec::new();
             for (index, (held, (salt, statement))) in (place..).zip(batch.commitments.iter().zip(&batch.leaves)) {
-                if *held != commitment(salt, statement) {
+                if statement.is_empty() && is_deleted(index) {
+                    checked.deleted += 1;
+                } else if *held != commitment(salt, statement) {
                     checked.say(format!("leaf {index}: its statement is not what was logged"));
                 }
             }
@@ -74,6 +81,18 @@ impl Log {
             checked.say(format!("the root over {size} leaves is not the one that was signed"));
         }
         Ok(checked)
+    }
+
+    /// The places whose statements were deleted, as the leaves say that say so; those are looked at like any other.
+    async fn deleted(&self) -> Result<Vec<(u64, u64)>, LogError> {
+        let mut places = Vec::new();
+        for change in self.store.changes(Some("deletion"), u64::MAX, u32::MAX).await? {
+            let Some(leaf) = self.store.leaf_at(change.place).await? else { continue };
+            if let Ok(Statement::Deletion(said)) = serde_json::from_slice(&leaf.statement) {
+                places.extend(said.leaves);
+            }
+        }
+        Ok(places)
     }
 
     /// Compares what lies at rest with what the leaves make.

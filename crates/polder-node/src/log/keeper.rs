@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use polder_core::canonical::Digest;
 use polder_core::merkle;
 use polder_core::tiles::{self, Edge, Kind, Place, WIDTH, push_entry, tile_bytes};
@@ -25,9 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const REST_EVERY: Duration = Duration::from_secs(1);
 /// How long the keeper waits after a failure.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-/// How many leaves are read at once, and how many tiles are written side by side.
+/// How many leaves are read at once.
 const LEAVES_AT_ONCE: u64 = 16_384;
-const WRITES_AT_ONCE: usize = 8;
 
 /// A checkpoint whose tiles are there.
 #[derive(Debug, Clone)]
@@ -149,17 +147,16 @@ impl Keeper {
         for commitment in commitments {
             begun.push(*commitment);
             edge.push(merkle::leaf_hash(&commitment.0), &mut |place, tile| {
-                full.push((place, tile_bytes(tile.leaves())));
+                full.push((place.path(), tile_bytes(tile.leaves())));
             });
             if begun.len() == usize::from(WIDTH) {
                 let place = Place::bundle(edge.size() / u64::from(WIDTH) - 1);
-                full.push((place, bundle(&begun)?));
+                full.push((place.path(), bundle(&begun)?));
                 begun.clear();
             }
         }
         if let Some(archive) = self.shelf.archive() {
-            let writes = full.into_iter().map(|(place, bytes)| async move { archive.put(&place.path(), bytes).await });
-            futures_util::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await?;
+            archive.put_all(full).await?;
         }
         (self.edge, self.begun) = (edge, begun);
         Ok(())

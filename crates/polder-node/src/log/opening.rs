@@ -6,6 +6,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
+use arc_swap::ArcSwap;
 use ed25519_dalek::SigningKey;
 use polder_core::keys::NodeCard;
 use polder_core::merkle;
@@ -13,7 +14,7 @@ use polder_core::note::{Checkpoint, origin};
 use polder_core::tiles::Edge;
 use tokio::sync::watch;
 
-use super::{Archive, Counting, Growing, Keeper, Log, LogError, Published, Queue, Shelf, Writer, sign};
+use super::{Archive, Counting, Growing, Keeper, Log, LogError, Published, Queue, Shelf, Signing, Writer, sign};
 use crate::clock::now_ms;
 use crate::store::{Grown, Store};
 
@@ -26,18 +27,14 @@ impl Log {
     /// Opens the log on what the database holds and starts its writer. Its tiles lie nowhere at rest; they are made when they
     /// are asked for.
     pub async fn open(store: Store, key: SigningKey, card: Arc<NodeCard>) -> Result<Self, LogError> {
-        Self::open_in(None, store, key, card).await
+        Self::open_in(None, store, Signing::of(key, card)).await
     }
 
     /// The same, with its tiles at rest where the archive says.
-    pub async fn open_in(
-        archive: Option<Archive>,
-        store: Store,
-        key: SigningKey,
-        card: Arc<NodeCard>,
-    ) -> Result<Self, LogError> {
+    pub async fn open_in(archive: Option<Archive>, store: Store, signing: Signing) -> Result<Self, LogError> {
         let leaves = store.leaves().await?;
-        let own = |note: &str| Checkpoint::open(note, &origin(&card.node), &key.verifying_key()).ok();
+        let origin: Arc<str> = origin(&signing.current.card.node).into();
+        let own = |note: &str| signing.ever.iter().find_map(|key| Checkpoint::open(note, &origin, key).ok());
         let kept = store.kept_tree().await?;
         let mut signed: Vec<Checkpoint> = kept.iter().filter_map(|kept| own(&kept.note)).collect();
         if let Some(archive) = &archive {
@@ -51,7 +48,7 @@ impl Log {
         let from = kept.map_or_else(Edge::default, |Grown { edge, .. }| edge);
         let state = grow(&store, from.clone(), leaves, &signed).await?;
         let root = state.root();
-        let note = sign(&state, root, &card, &key);
+        let note = sign(&state, root, &origin, &signing)?;
         let recorded_ms = store.latest_ms().await?;
         store.begin_run(now_ms(), leaves, recorded_ms).await?;
         let cut = store.cut_runs().await?.into();
@@ -62,11 +59,19 @@ impl Log {
         let (candidate, candidates) = watch::channel(Arc::clone(&first));
         let published = Arc::new(watch::channel(first).0);
         let shelf = Shelf::new(store.clone(), archive);
-        let sealing = Arc::new(key.clone());
+        let node = signing.current.card.node.clone();
         let counts = Arc::<AtomicBool>::default();
-        let counting = Counting::new(card.node.clone(), Arc::clone(&counts));
-        let writer =
-            Writer { store: store.clone(), state: Arc::clone(&state), key, card: Arc::clone(&card), grown, counting };
+        let counting = Counting::new(node.clone(), Arc::clone(&counts));
+        let signing = Arc::new(ArcSwap::from_pointee(signing));
+        let writer = Writer {
+            store: store.clone(),
+            state: Arc::clone(&state),
+            origin: Arc::clone(&origin),
+            signing: Arc::clone(&signing),
+            closed: Arc::clone(&queue.closed),
+            grown,
+            counting,
+        };
         let cosigned = Arc::<AtomicBool>::default();
         let shown = (Arc::clone(&published), Arc::clone(&cosigned));
         let keeper = Keeper::new(shelf.clone(), store.clone(), from, Arc::clone(&state), candidate, shown);
@@ -76,14 +81,15 @@ impl Log {
             queue,
             state,
             store,
-            card,
+            origin,
+            signing,
             shelf,
             candidates,
             published,
             cosigned,
             cut,
             tasks,
-            key: sealing,
+            node,
             own: Arc::default(),
             counts,
         })

@@ -32,7 +32,7 @@ pub(super) struct Queue {
     /// Somebody waits for a leaf.
     pub(super) hurried: Notify,
     /// Whether the node stops: what waits is written at once, and then no more.
-    pub(super) closed: AtomicBool,
+    pub(super) closed: Arc<AtomicBool>,
 }
 
 impl Queue {

@@ -12,6 +12,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use polder_core::ids::NodeId;
+use polder_core::keys::Signed;
+use polder_core::keys::history::KeyHistory;
 use polder_core::note::{Note, SignatureLine, VerifierKey};
 use polder_core::witness::{Submission, parse_size};
 use tokio::time::Instant;
@@ -141,6 +143,7 @@ impl Rounds {
         drop(open);
         let late = |node| (node, None, Outcome::Failed("no answer in time".to_owned()));
         let answers = answers.into_iter().map(|(node, known, outcome)| (node, Some(known), outcome));
+        let mut failed: BTreeMap<String, (Vec<NodeId>, Duration)> = BTreeMap::new();
         for (node, known, outcome) in answers.chain(silent.into_iter().map(late)).collect::<Vec<_>>() {
             let Some(asked) = self.witnesses.get_mut(&node) else { continue };
             asked.known = known.unwrap_or(asked.known);
@@ -159,11 +162,18 @@ impl Rounds {
                     asked.rests_until = Some(Instant::now() + REST_MAX);
                 }
                 Outcome::Failed(reason) => {
-                    tracing::warn!(witness = %node, reason, rest_ms = asked.rest.as_millis(), "a witness did not cosign");
+                    let (nodes, rest) = failed.entry(reason).or_insert((Vec::new(), asked.rest));
+                    nodes.push(node);
+                    *rest = asked.rest.min(*rest);
                     asked.rests_until = Some(Instant::now() + asked.rest);
                     asked.rest = (asked.rest * 2).min(REST_MAX);
                 }
             }
+        }
+        // A line for each reason: who loses the network loses all witnesses at once.
+        for (reason, (nodes, rest)) in failed {
+            let names = nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            tracing::warn!(witness = names, reason, rest_ms = rest.as_millis(), "no cosignature came");
         }
     }
 }
@@ -184,6 +194,16 @@ pub async fn listen(peers: BTreeMap<NodeId, Arc<Remote>>, alarms: Alarms, every:
             let Ok(Ok(told)) = told else { continue };
             if let Err(error) = alarms.hear(&told, node).await {
                 tracing::error!(%error, "what a peer found could not be kept");
+            }
+        }
+        let ask = peers.iter().map(|(node, remote)| async move {
+            let told = tokio::time::timeout(HEAR_TIMEOUT, remote.fetch::<Signed<KeyHistory>>("/log/keys")).await;
+            (node, told)
+        });
+        for (node, told) in futures_util::future::join_all(ask).await {
+            let Ok(Ok(told)) = told else { continue };
+            if let Err(error) = alarms.learn(node, &told).await {
+                tracing::warn!(witness = %node, %error, "what a member says of its keys is not taken in");
             }
         }
     }

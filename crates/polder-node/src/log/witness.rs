@@ -9,10 +9,9 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use ed25519_dalek::SigningKey;
 use http::{StatusCode, header};
 use polder_core::ids::NodeId;
-use polder_core::note::{Checkpoint, Note, SignatureLine, witness_name};
+use polder_core::note::{Checkpoint, Note, SignatureLine, Signs, witness_name};
 use polder_core::witness::{Judgement, SUBMISSION_BYTES_MAX, Submission, judge};
 
 use super::alarms::{Alarms, Kind};
@@ -28,7 +27,7 @@ const TRIES: u32 = 3;
 /// A witness.
 pub struct Witness {
     name: String,
-    key: SigningKey,
+    key: Arc<dyn Signs>,
     own: String,
     store: Store,
     alarms: Alarms,
@@ -43,7 +42,7 @@ enum Answer {
 
 impl Witness {
     /// The witness of a node. Its own log it does not cosign.
-    pub fn new(node: &NodeId, key: SigningKey, store: Store, alarms: Alarms) -> Self {
+    pub fn new(node: &NodeId, key: Arc<dyn Signs>, store: Store, alarms: Alarms) -> Self {
         let own = polder_core::note::origin(node);
         Self { name: witness_name(node), key, own, store, alarms }
     }
@@ -56,14 +55,14 @@ impl Witness {
             Err(_) => return refused(StatusCode::BAD_REQUEST, &"not a submission: it is not UTF-8"),
         };
         let origin = submission.note.text.lines().next().unwrap_or_default().to_owned();
-        let Some(log) = self.alarms.key(&origin).filter(|_| origin != self.own) else {
+        let Some(log) = self.alarms.key(&origin, &submission.note).filter(|_| origin != self.own) else {
             return refused(StatusCode::NOT_FOUND, &"this log is not known here");
         };
         let brings = speaker.is_some_and(|node| polder_core::note::origin(node) == origin);
         for _ in 0..TRIES {
             let last = self.store.seen_last(&origin).await?;
             let known = last.as_ref().map(|seen| (Checkpoint::new(&*origin, seen.size, seen.root), seen.note.as_str()));
-            match judge(&submission, log, known.as_ref().map(|(checkpoint, note)| (checkpoint, *note))) {
+            match judge(&submission, &log, known.as_ref().map(|(checkpoint, note)| (checkpoint, *note))) {
                 Judgement::Cosign(checkpoint) => {
                     if let Some(line) = self.cosign(&submission, &checkpoint).await? {
                         return Ok(Answer::Cosigned(line));
@@ -108,7 +107,8 @@ impl Witness {
         if !self.store.see(&checkpoint.origin, submission.old, &seen).await? {
             return Ok(None);
         }
-        let line = SignatureLine::cosign(&submission.note.text, &self.name, &self.key, at_ms / 1_000);
+        let line = SignatureLine::cosign_by(&submission.note.text, &self.name, self.key.as_ref(), at_ms / 1_000);
+        let line = line.map_err(|reason| StoreError::unsigned(&reason))?;
         Ok(Some(format!("{line}\n")))
     }
 

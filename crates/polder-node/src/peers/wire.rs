@@ -246,3 +246,6 @@ impl SentHalf {
         Box::<str>::from(self.0).into_string().into_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! One connection of an application, from its first byte to its end.
 //!
-//! The HTTP library drives it; this file listens to the gate beside it and closes in a way that the client sees its last answer.
+//! Ordinary requests are served in a lane of their own (`lane.rs`); the first that is anything else, and all after it, by the HTTP
+//! library. This file listens to the gate beside it and closes in a way that the client sees its last answer.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 
 use super::gate::Place;
 use super::guarded::Guarded;
+use super::lane::{self, Express, Left};
 use super::line::{Order, Phase};
 use super::refusal::Refusal;
 use super::watched::Watched;
@@ -29,11 +31,17 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 const ENDING_BYTES_MAX: usize = 4 << 20;
 
 /// Serves one connection to its end. Its place is given back with it.
-pub async fn serve<S, B>(stream: std::net::TcpStream, place: Place, service: S, head_bytes_max: usize)
-where
+pub async fn serve<S, B, E>(
+    stream: std::net::TcpStream,
+    place: Place,
+    service: S,
+    express: Express<E>,
+    head_bytes_max: usize,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
+    E: tower_service::Service<Request<axum::body::Body>, Response = axum::response::Response, Error = Infallible>,
 {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     // Whoever says nothing costs nothing but this wait.
@@ -41,17 +49,28 @@ where
         ready = stream.readable() => if ready.is_err() { return },
         _ = place.line.until_ordered() => return,
     }
-    Box::pin(speak(stream, place, service, head_bytes_max)).await;
+    // In pieces of their own: a connection that is in one of them has no room for the other.
+    let left = Box::pin(lane::serve(stream, &place.line, express, head_bytes_max)).await;
+    match left {
+        Left::Library(stream, held) => Box::pin(speak(stream, held, place, service, head_bytes_max)).await,
+        Left::Close(stream, refusal, sending) => {
+            place.line.enter(Phase::Ending);
+            if sending || refusal.is_some() {
+                Box::pin(end(stream, refusal, &place)).await;
+            }
+        }
+        Left::Gone => {}
+    }
 }
 
-async fn speak<S, B>(stream: TcpStream, place: Place, service: S, head_bytes_max: usize)
+async fn speak<S, B>(stream: TcpStream, held: Vec<u8>, place: Place, service: S, head_bytes_max: usize)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let line = Arc::clone(&place.line);
-    let guarded = TokioIo::new(Guarded::new(stream, Arc::clone(&line), head_bytes_max));
+    let guarded = TokioIo::new(Guarded::new(stream, Arc::clone(&line), head_bytes_max, held));
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
     let mut http = builder.serve_connection(guarded, Watched::new(service, Arc::clone(&line)));

@@ -6,7 +6,7 @@
 
 use super::refusal::Refusal;
 
-mod chunks;
+pub mod chunks;
 mod head;
 
 use chunks::Chunks;
@@ -70,7 +70,7 @@ impl Framing {
                 *left = left.saturating_sub(count as u64);
                 (count, *left == 0)
             }
-            At::Chunks(chunks) => chunks.take(rest)?,
+            At::Chunks(chunks) => chunks.take(rest, |_| {})?,
         };
         if ended {
             self.at = At::Head(Head::default());

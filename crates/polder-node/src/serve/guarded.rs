@@ -34,10 +34,10 @@ pub struct Guarded<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
-    /// Guards a stream, at the beginning of its first request.
-    pub fn new(stream: T, line: Arc<Line>, head_bytes_max: usize) -> Self {
+    /// Guards a stream at the beginning of a request, of which these bytes were read.
+    pub fn new(stream: T, line: Arc<Line>, head_bytes_max: usize, held: Vec<u8>) -> Self {
         let framing = Framing::new(head_bytes_max);
-        Self { stream, line, framing, held: Vec::new(), good: Vec::new(), handed: 0, refused: false }
+        Self { stream, line, framing, held, good: Vec::new(), handed: 0, refused: false }
     }
 
     /// The stream, and whether the client may still be sending.

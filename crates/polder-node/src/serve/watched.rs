@@ -55,10 +55,17 @@ where
     type Future = Answering<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.line.begin();
         // Chat and completions know only plain data; the other surfaces name their events.
         let named = !request.uri().path().ends_with("/completions");
-        Answering { service: self.service.call(request), named, under_way: Some(UnderWay(Arc::clone(&self.line))) }
+        Answering::begin(self.service.call(request), named, &self.line)
+    }
+}
+
+impl<F> Answering<F> {
+    /// Begins to wait for the answer to a connection's request. `named` says that its events have names.
+    pub fn begin(service: F, named: bool, line: &Arc<Line>) -> Self {
+        line.begin();
+        Self { service, named, under_way: Some(UnderWay(Arc::clone(line))) }
     }
 }
 

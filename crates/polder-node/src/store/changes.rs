@@ -5,17 +5,26 @@
 use std::collections::BTreeSet;
 
 use polder_core::canonical::Digest;
+use polder_core::keys::Signed;
+use polder_core::keys::history::KeyHistory;
+use polder_core::statement::v1::HoldStatement;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Leaf, Store, StoreError, bytes32, signed};
+use super::retention::{self, Deletion};
+use super::{Leaf, Store, StoreError, bytes32, leaves, signed};
 
 /// `change` has a row for each leaf that is no decision, no execution and no link. `taken` holds what was last taken in: of a factory's facts
-/// from each source, and of the texts that a home goes by.
+/// from each source, and of the texts that a home goes by. `key_history` holds the lives of the keys of each member, as its identity
+/// has signed them.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS change (
     place INTEGER PRIMARY KEY,
     kind  TEXT NOT NULL,
     at_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS key_history (
+    node    TEXT PRIMARY KEY,
+    history BLOB NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS taken (
     about   TEXT NOT NULL,
@@ -30,6 +39,12 @@ CREATE TABLE IF NOT EXISTS taken (
 pub enum Beside {
     /// What was taken in.
     Taken(Taken),
+    /// A hold that was put or lifted.
+    Hold(HoldStatement),
+    /// What is deleted.
+    Deletion(Deletion),
+    /// The history of the node's own keys: its name, and the signed history as JSON.
+    Keys(String, Vec<u8>),
 }
 
 /// What was last taken in from one source.
@@ -63,8 +78,17 @@ pub(super) async fn insert(connection: &mut SqliteConnection, place: u64, leaf: 
     query.bind(leaf.kind).bind(signed(leaf.at_ms)).execute(&mut *connection).await?;
     match &leaf.beside {
         Some(Beside::Taken(taken)) => keep(connection, taken).await,
+        Some(Beside::Hold(hold)) => retention::keep(connection, place, hold).await,
+        Some(Beside::Keys(node, history)) => keep_history(&mut *connection, node, history).await,
+        Some(Beside::Deletion(deletion)) => retention::delete(connection, place, deletion).await,
         None => Ok(()),
     }
+}
+
+async fn keep_history(connection: &mut SqliteConnection, node: &str, history: &[u8]) -> Result<(), StoreError> {
+    let query = sqlx::query("INSERT OR REPLACE INTO key_history (node, history) VALUES (?, ?)");
+    query.bind(node).bind(history).execute(connection).await?;
+    Ok(())
 }
 
 async fn keep(connection: &mut SqliteConnection, taken: &Taken) -> Result<(), StoreError> {
@@ -76,6 +100,23 @@ async fn keep(connection: &mut SqliteConnection, taken: &Taken) -> Result<(), St
 }
 
 impl Store {
+    /// The history of a node's keys as it was kept: JSON, signed by the node's identity.
+    pub async fn key_history(&self, node: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query("SELECT history FROM key_history WHERE node = ?").bind(node);
+        Ok(query.fetch_optional(&self.pool).await?.map(|row| row.get(0)))
+    }
+
+    /// Keeps the history of a node's keys.
+    pub async fn keep_key_history(&self, node: &str, history: &Signed<KeyHistory>) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(history).map_err(|error| StoreError(sqlx::Error::Encode(error.into())))?;
+        keep_history(&mut *self.pool.acquire().await?, node, &bytes).await
+    }
+
+    /// How many leaves were written by an instant, in Unix milliseconds.
+    pub async fn leaves_until(&self, at_ms: u64) -> Result<u64, StoreError> {
+        leaves::written_until(&self.pool, at_ms).await
+    }
+
     /// What was last taken in from every source.
     pub async fn taken(&self) -> Result<Vec<Taken>, StoreError> {
         let rows = sqlx::query("SELECT about, source, digests FROM taken").fetch_all(&self.pool).await?;

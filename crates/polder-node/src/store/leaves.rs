@@ -2,7 +2,7 @@
 //!
 //! A node that answers thousands of requests a second writes two leaves for each, and their statements differ in little. A row for
 //! each leaf would cost more than the answer; a row for each batch costs next to nothing, and a tenth of the disk. A decision's id
-//! begins with its time, so a leaf is found by looking at the batches from then on. Changing a leaf is absent.
+//! begins with its time, so a leaf is found by looking at the batches from then on. A statement and its salt can be wiped; changing them is absent.
 
 use polder_core::canonical::Digest;
 use polder_core::ids::DecisionId;
@@ -31,7 +31,10 @@ const SKEW_MS: u64 = 10_000;
 /// Most bytes of one batch's statements, so that a broken row cannot ask for all memory.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
-const KINDS: [&str; 7] = ["decision", "execution", "activation", "import", "view", "link", "day"];
+const KINDS: [&str; 10] =
+    ["decision", "execution", "activation", "import", "view", "deletion", "hold", "key", "link", "day"];
+/// The key of a leaf that is looked for by no id, or whose statement was wiped.
+const NO_KEY: [u8; KEY_BYTES] = [u8::MAX; KEY_BYTES];
 
 fn key(kind: &str, id: &str) -> Option<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
@@ -50,12 +53,16 @@ mod v1 {
     pub type Salted = ([u8; 32], Vec<u8>);
 
     pub fn pack(leaves: &[Leaf]) -> Vec<u8> {
-        let size = leaves.iter().map(|leaf| leaf.statement.len() + 36).sum();
+        pack_all(leaves.iter().map(|leaf| (&leaf.salt, leaf.statement.as_slice())))
+    }
+
+    pub fn pack_all<'a>(leaves: impl Iterator<Item = (&'a [u8; 32], &'a [u8])> + Clone) -> Vec<u8> {
+        let size = leaves.clone().map(|(_, statement)| statement.len() + 36).sum();
         let mut plain = Vec::with_capacity(size);
-        for leaf in leaves {
-            plain.extend_from_slice(&leaf.salt);
-            plain.extend_from_slice(&u32::try_from(leaf.statement.len()).unwrap_or(u32::MAX).to_le_bytes());
-            plain.extend_from_slice(&leaf.statement);
+        for (salt, statement) in leaves {
+            plain.extend_from_slice(salt);
+            plain.extend_from_slice(&u32::try_from(statement.len()).unwrap_or(u32::MAX).to_le_bytes());
+            plain.extend_from_slice(statement);
         }
         lz4_flex::compress_prepend_size(&plain)
     }
@@ -89,7 +96,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, first: u64, leaves
     let mut keys = Vec::with_capacity(leaves.len() * KEY_BYTES);
     let mut commitments = Vec::with_capacity(leaves.len() * 32);
     for leaf in leaves {
-        keys.extend_from_slice(&key(leaf.kind, &leaf.decision).unwrap_or([u8::MAX; KEY_BYTES]));
+        keys.extend_from_slice(&key(leaf.kind, &leaf.decision).unwrap_or(NO_KEY));
         commitments.extend_from_slice(&leaf.commitment.0);
     }
     let until_ms = leaves.iter().map(|leaf| leaf.at_ms).max().unwrap_or(0);
@@ -180,7 +187,42 @@ pub(super) async fn at(pool: &SqlitePool, place: u64) -> Result<Option<StoredLea
     let Some(row) = sqlx::query(sql).bind(signed(place)).fetch_optional(pool).await? else { return Ok(None) };
     let within = usize::try_from(place.saturating_sub(place_of(&row))).unwrap_or(usize::MAX);
     let leaf = v1::unpack(row.get::<&[u8], _>(1))?.into_iter().nth(within);
-    Ok(leaf.map(|(salt, statement)| StoredLeaf { index: place, salt, statement }))
+    // One that was wiped has an empty statement.
+    Ok(leaf.filter(|(_, statement)| !statement.is_empty()).map(|(salt, statement)| StoredLeaf {
+        index: place,
+        salt,
+        statement,
+    }))
+}
+
+/// Wipes the statements and salts at some places, and the ids by which they are found. The commitments stay.
+pub(super) async fn wipe(connection: &mut SqliteConnection, places: &[u64]) -> Result<(), StoreError> {
+    let mut places = places.to_vec();
+    places.sort_unstable();
+    let mut rest = places.as_slice();
+    while let Some(place) = rest.first().copied() {
+        let sql = "SELECT first, keys, statements FROM leaves WHERE first <= ? ORDER BY first DESC LIMIT 1";
+        let Some(row) = sqlx::query(sql).bind(signed(place)).fetch_optional(&mut *connection).await? else { break };
+        let (first, mut keys) = (place_of(&row), row.get::<Vec<u8>, _>(1));
+        let mut leaves = v1::unpack(row.get::<&[u8], _>(2))?;
+        let end = first.saturating_add(leaves.len() as u64);
+        // A place that no leaf has is passed over.
+        let here = rest.iter().take_while(|place| **place < end).count().max(1);
+        for place in rest.iter().take(here) {
+            let within = usize::try_from(place.saturating_sub(first)).unwrap_or(usize::MAX);
+            if let Some(leaf) = leaves.get_mut(within) {
+                *leaf = ([0; 32], Vec::new());
+            }
+            if let Some(key) = keys.chunks_mut(KEY_BYTES).nth(within) {
+                key.copy_from_slice(&NO_KEY);
+            }
+        }
+        let packed = v1::pack_all(leaves.iter().map(|(salt, statement)| (salt, statement.as_slice())));
+        let query = sqlx::query("UPDATE leaves SET keys = ?, statements = ? WHERE first = ?").bind(keys).bind(packed);
+        query.bind(signed(first)).execute(&mut *connection).await?;
+        rest = rest.get(here..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The latest decisions, newest first: id and statement.
@@ -199,6 +241,13 @@ pub(super) async fn latest_decisions(pool: &SqlitePool, count: u32) -> Result<Ve
         }
     }
     Ok(found)
+}
+
+/// How many leaves were written by an instant, in Unix milliseconds.
+pub(super) async fn written_until(pool: &SqlitePool, at_ms: u64) -> Result<u64, StoreError> {
+    let sql = "SELECT first + count FROM leaves WHERE until_ms <= ? ORDER BY first DESC LIMIT 1";
+    let row = sqlx::query(sql).bind(signed(at_ms)).fetch_optional(pool).await?;
+    Ok(row.map_or(0, |row| place_of(&row)))
 }
 
 /// The latest instant that any leaf names, in Unix milliseconds; 0 where there is none.

@@ -7,14 +7,16 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, BytesMut};
 use futures_util::Stream;
-use hyper::body::Incoming;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::connection::{Busy, chain};
+mod alike;
+
+use alike::Alike;
+
+use super::connection::Busy;
 use super::{ANSWER_BYTES_MAX, failed};
 use crate::inference::{Delta, EngineError, Event, Usage};
 
@@ -161,8 +163,8 @@ pub fn whole(text: &[u8]) -> Result<VecDeque<Event>, EngineError> {
 /// Where a stream stands.
 pub struct Reading {
     connection: Option<Busy>,
-    body: Incoming,
-    buffer: BytesMut,
+    /// What came and is no whole line yet.
+    buffer: Vec<u8>,
     told: Told,
 }
 
@@ -170,6 +172,7 @@ pub struct Reading {
 #[derive(Default)]
 struct Told {
     ready: VecDeque<Event>,
+    alike: Option<Alike>,
     usage: Usage,
     /// Choices that have ended, and how many chunks without choices counted tokens.
     ended: u32,
@@ -179,17 +182,23 @@ struct Told {
 
 impl Reading {
     /// The events in an engine's stream. One that ends without saying so is a failure.
-    pub fn new(connection: Busy, body: Incoming) -> Self {
-        Self { connection: Some(connection), body, buffer: BytesMut::new(), told: Told::default() }
+    pub fn new(connection: Busy) -> Self {
+        Self { connection: Some(connection), buffer: Vec::new(), told: Told::default() }
     }
 
     /// Reads the lines that are there.
     fn lines(&mut self) -> Result<(), EngineError> {
-        while let Some(end) = memchr(&self.buffer) {
+        let mut begin = 0;
+        while let Some(length) = memchr::memchr(b'\n', self.buffer.get(begin..).unwrap_or_default()) {
             if !self.told.finished {
-                self.told.line(self.buffer.get(..end).unwrap_or_default())?;
+                self.told.line(self.buffer.get(begin..begin + length).unwrap_or_default())?;
             }
-            self.buffer.advance(end + 1);
+            begin += length + 1;
+        }
+        // A stream that waits for its next event holds nothing.
+        match begin == self.buffer.len() {
+            true => self.buffer = Vec::new(),
+            false => drop(self.buffer.drain(..begin)),
         }
         if self.buffer.len() > ANSWER_BYTES_MAX {
             return Err(failed("an event of the engine is too long"));
@@ -200,14 +209,10 @@ impl Reading {
     /// The engine has said that it is through: its last bytes are awaited for a moment, so that the connection can be kept.
     fn finish(&mut self, context: &mut Context<'_>) {
         let Some(mut connection) = self.connection.take() else { return };
-        if let Poll::Ready(None) = connection.poll_data(&mut self.body, context) {
+        if let Poll::Ready(Ok(false)) = connection.poll_body(context, &mut self.buffer) {
             connection.give_back();
         }
     }
-}
-
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
 }
 
 impl Told {
@@ -218,6 +223,20 @@ impl Told {
             self.finished = true;
             return Ok(());
         }
+        if let Some(event) = self.alike.as_ref().and_then(|alike| alike.event(data)) {
+            self.ready.push_back(event);
+            return Ok(());
+        }
+        let before = self.ready.len();
+        self.read(data)?;
+        // A line from which more than one event came, or what is no event, teaches nothing.
+        if let (true, Some(event)) = (self.ready.len() == before + 1, self.ready.back()) {
+            self.alike = Alike::learn(data, event);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, data: &[u8]) -> Result<(), EngineError> {
         let chunk: Chunk = serde_json::from_slice(data).map_err(|e| not_understood(&e))?;
         if chunk.error.is_some() {
             return Err(failed("the engine stopped with an error"));
@@ -259,14 +278,11 @@ impl Stream for Reading {
                 return Poll::Ready(None);
             }
             let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
-            let ended = match connection.poll_data(&mut this.body, context) {
+            let ended = match connection.poll_body(context, &mut this.buffer) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(data))) => {
-                    this.buffer.extend_from_slice(&data);
-                    this.lines().err()
-                }
-                Poll::Ready(Some(Err(error))) => Some(failed(chain(&error))),
-                Poll::Ready(None) => Some(failed("the engine's answer broke off")),
+                Poll::Ready(Ok(true)) => this.lines().err(),
+                Poll::Ready(Ok(false)) => Some(failed("the engine's answer broke off")),
+                Poll::Ready(Err(reason)) => Some(failed(reason)),
             };
             if let Some(error) = ended {
                 this.connection = None;
@@ -275,3 +291,6 @@ impl Stream for Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,29 @@
 //! Connections to an engine, kept alive, each driven by the request that uses it.
 //!
-//! The usual client gives every connection a task of its own, and each chunk then wakes two tasks. Here whoever waits for an
-//! answer also drives its connection, so dropping the answer closes the connection at once and the engine hears that its client
-//! has left. Connections stay with the thread that made them. HTTP/2 and redirects are absent.
+//! HTTP/1.1 without a library's tasks and channels: a request is one write, and whoever waits for an answer reads it, so that
+//! dropping the answer closes the connection at once and the engine hears that its client has left. What was read is looked at
+//! where it lies; a stream that waits holds no buffer. Connections stay with the thread that made them. HTTP/2 and redirects are
+//! absent.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
+use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
-type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
-type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
+use super::wire::{self, Body, Head};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Engines close idle connections; those that were idle for longer are not tried.
@@ -31,8 +31,50 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Most idle connections of one thread.
 const IDLE_COUNT_MAX: usize = 256;
 const SHARDS: usize = 32;
-/// Most bytes that wait in the system, and in the HTTP library, of what one connection to an engine brought.
+/// Most bytes that wait in the system of what one connection to an engine brought, and most that are read at once.
 const SOCKET_BYTES_MAX: usize = 64 << 10;
+/// Most interim answers before the real one.
+const INTERIM_MAX: usize = 8;
+
+thread_local! {
+    /// Where a thread reads into. What of it is not used at once is copied.
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SOCKET_BYTES_MAX]);
+}
+
+/// A connection's bytes.
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>),
+}
+
+impl Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        };
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Writes what is left of some bytes; `sent` says how far it came.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
+            let count = ready!(match self {
+                Self::Plain(stream) => Pin::new(stream).poll_write(cx, rest),
+                Self::Tls(stream) => Pin::new(stream).poll_write(cx, rest),
+            })?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *sent += count;
+        }
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+}
 
 /// The idle connections to one origin.
 pub struct Pool {
@@ -42,17 +84,25 @@ pub struct Pool {
 }
 
 struct Idle {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Driver,
+    io: Io,
     since: Instant,
 }
 
 /// A connection in use. Dropping it closes it; [`Busy::give_back`] keeps it for the next request.
 pub struct Busy {
     pool: Arc<Pool>,
-    sender: SendRequest<Full<Bytes>>,
-    driver: Driver,
-    ended: bool,
+    io: Io,
+    /// Read, and not looked at yet.
+    unread: Vec<u8>,
+    body: Body,
+    keeps: bool,
+}
+
+/// Why there is no answer.
+struct Broken {
+    reason: String,
+    /// Whether something of an answer had come.
+    heard: bool,
 }
 
 /// Which of the pool's parts is this thread's.
@@ -78,133 +128,160 @@ impl Pool {
         Arc::new(Self { connector, origin, idle: Default::default() })
     }
 
-    /// Sends a request and waits for the head of its answer. One that an engine closed under it while it was idle is sent
-    /// again, once, on a new connection: nothing of it was answered.
-    pub async fn send(self: &Arc<Self>, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Busy), String> {
+    /// Sends a request, head and body, and waits for the head of its answer. One that an engine closed under it while the
+    /// connection was idle is sent again, once, on a new one: nothing of it was answered.
+    pub async fn send(self: &Arc<Self>, request: &[u8]) -> Result<(Head, Busy), String> {
         if let Some(mut busy) = self.reuse() {
-            let again = request.clone();
-            match busy.send(request).await {
-                Ok(response) => return Ok((response, busy)),
-                Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {
-                    return self.send_anew(again).await;
-                }
-                Err(error) => return Err(chain(&error)),
+            match busy.exchange(request).await {
+                Ok(head) => return Ok((head, busy)),
+                Err(broken) if broken.heard => return Err(broken.reason),
+                Err(_) => {}
             }
         }
-        self.send_anew(request).await
+        let io = self.connector.clone().call(self.origin.clone()).await.map_err(|e| chain(e.as_ref()))?;
+        let mut busy = self.busy(match io {
+            MaybeHttpsStream::Http(stream) => Io::Plain(stream.into_inner()),
+            tls => Io::Tls(Box::new(TokioIo::new(tls))),
+        });
+        let head = busy.exchange(request).await.map_err(|broken| broken.reason)?;
+        Ok((head, busy))
     }
 
-    async fn send_anew(self: &Arc<Self>, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Busy), String> {
-        let io = self.connector.clone().call(self.origin.clone()).await.map_err(|e| chain(e.as_ref()))?;
-        let (sender, driver) =
-            http1::Builder::new().max_buf_size(SOCKET_BYTES_MAX).handshake(io).await.map_err(|e| chain(&e))?;
-        let mut busy = Busy { pool: Arc::clone(self), sender, driver: Box::pin(driver), ended: false };
-        let response = busy.send(request).await.map_err(|e| chain(&e))?;
-        Ok((response, busy))
+    fn busy(self: &Arc<Self>, io: Io) -> Busy {
+        Busy { pool: Arc::clone(self), io, unread: Vec::new(), body: Body::Known(0), keeps: false }
     }
 
     /// The connection that was used last, if it still stands.
     fn reuse(self: &Arc<Self>) -> Option<Busy> {
         let idle = self.idle.get(shard())?;
         loop {
-            let Idle { sender, driver, since } = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let Idle { mut io, since } = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             if since.elapsed() > IDLE_MAX {
                 continue;
             }
-            let mut busy = Busy { pool: Arc::clone(self), sender, driver, ended: false };
-            // Nobody looked at it while it was idle: whether it was closed shows now.
-            busy.drive(&mut Context::from_waker(Waker::noop()));
-            if !busy.ended && busy.sender.is_ready() {
-                return Some(busy);
+            // Nobody looked at it while it was idle: whether it was closed, or brought what nobody asked for, shows now.
+            let mut byte = [0];
+            if io.poll_read(&mut Context::from_waker(Waker::noop()), &mut byte).is_pending() {
+                return Some(self.busy(io));
             }
         }
     }
 }
 
 impl Busy {
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = self.driver.as_mut().poll(context).is_ready();
-        }
+    async fn exchange(&mut self, request: &[u8]) -> Result<Head, Broken> {
+        let (mut sent, mut interim) = (0, 0);
+        poll_fn(|cx| self.poll_head(cx, request, &mut sent, &mut interim)).await
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-        let mut answer = std::pin::pin!(self.sender.send_request(request));
-        let (driver, ended) = (&mut self.driver, &mut self.ended);
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(response) = answer.as_mut().poll(context) {
-                return Poll::Ready(response);
-            }
-            if !*ended {
-                *ended = driver.as_mut().poll(context).is_ready();
-            }
-            answer.as_mut().poll(context)
-        })
-        .await
-    }
-
-    /// The next piece of a body; `None` at its end.
-    pub fn poll_data(
+    /// Sends what is left of a request and looks for the head of its answer, which may come before all was sent.
+    fn poll_head(
         &mut self,
-        body: &mut Incoming,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
-        let mut driven = false;
+        cx: &mut Context<'_>,
+        request: &[u8],
+        sent: &mut usize,
+        interim: &mut usize,
+    ) -> Poll<Result<Head, Broken>> {
+        // An engine that has closed may have said why.
+        let unsent = match self.io.poll_send(cx, request, sent) {
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        };
         loop {
-            match Pin::new(&mut *body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
-                    Err(_) => continue,
-                },
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if driven => return Poll::Pending,
-                Poll::Pending => {
-                    self.drive(context);
-                    driven = true;
+            let broken = |heard: bool, reason: &dyn ToString| Broken { reason: reason.to_string(), heard };
+            match wire::head(&self.unread).map_err(|reason| broken(true, &reason))? {
+                Some((length, head)) if head.status.is_informational() => {
+                    *interim += 1;
+                    if *interim > INTERIM_MAX || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                        return Poll::Ready(Err(broken(true, &"its answer has no end of beginnings")));
+                    }
+                    self.unread.drain(..length);
+                }
+                Some((length, mut head)) => {
+                    self.unread.drain(..length);
+                    self.keeps = head.keeps && *sent == request.len();
+                    self.body = std::mem::replace(&mut head.body, Body::Known(0));
+                    return Poll::Ready(Ok(head));
+                }
+                None => {
+                    let heard = !self.unread.is_empty() || *interim > 0;
+                    let read = ready!(self.poll_fill(cx)).map_err(|error| broken(heard, &error))?;
+                    if read == 0 {
+                        let reason =
+                            unsent.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
+                        return Poll::Ready(Err(broken(heard, &reason)));
+                    }
                 }
             }
         }
     }
 
-    /// Reads a whole body of at most `limit` bytes.
-    pub async fn read(&mut self, mut body: Incoming, limit: usize) -> Result<Bytes, String> {
-        let mut whole: Option<Vec<u8>> = None;
-        let mut first = Bytes::new();
-        while let Some(data) = std::future::poll_fn(|context| self.poll_data(&mut body, context)).await {
-            let data = data.map_err(|e| chain(&e))?;
-            let so_far = whole.as_ref().map_or(first.len(), Vec::len);
-            if so_far.saturating_add(data.len()) > limit {
-                return Err("the engine's answer is too long".to_owned());
-            }
-            match &mut whole {
-                Some(whole) => whole.extend_from_slice(&data),
-                // Most answers come in one piece, which need not be copied.
-                None if first.is_empty() => first = data,
-                None => whole = Some([first.as_ref(), data.as_ref()].concat()),
-            }
-        }
-        Ok(whole.map_or(first, Bytes::from))
+    /// Reads more into `unread`; how much came, 0 at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|buffer| {
+            let count = ready!(self.io.poll_read(cx, buffer))?;
+            self.unread.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            Poll::Ready(Ok(count))
+        })
     }
 
-    /// Keeps the connection for the next request; the body must have been read to its end.
-    pub fn give_back(mut self) {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        if self.ended || !self.sender.is_ready() {
+    /// Appends what comes next of the body to `out`. False at its end.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, String>> {
+        let before = out.len();
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            self.take(&unread, out)?;
+        }
+        while out.len() == before && !self.body.has_ended() {
+            let read = READ.with_borrow_mut(|buffer| {
+                let count = ready!(self.io.poll_read(cx, buffer)).map_err(|e| e.to_string())?;
+                self.take(buffer.get(..count).unwrap_or_default(), out)?;
+                Poll::Ready(Ok::<usize, String>(count))
+            });
+            if ready!(read)? == 0 {
+                let whole = matches!(self.body, Body::ToEnd);
+                self.body = Body::Known(0);
+                return Poll::Ready(if whole { Ok(false) } else { Err("its answer broke off".to_owned()) });
+            }
+        }
+        Poll::Ready(Ok(out.len() > before))
+    }
+
+    fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+        let taken = self.body.take(bytes, out)?;
+        // Nobody asked for what comes behind an answer.
+        self.keeps &= taken == bytes.len();
+        Ok(())
+    }
+
+    /// Reads a whole body of at most `limit` bytes.
+    pub async fn read(&mut self, limit: usize) -> Result<Bytes, String> {
+        let mut whole = Vec::new();
+        while poll_fn(|cx| self.poll_body(cx, &mut whole)).await? {
+            if whole.len() > limit {
+                return Err("the engine's answer is too long".to_owned());
+            }
+        }
+        Ok(whole.into())
+    }
+
+    /// Keeps the connection for the next request, where its answer was read to the end.
+    pub fn give_back(self) {
+        let Self { pool, io, unread, body, keeps } = self;
+        if !keeps || !body.has_ended() || !unread.is_empty() {
             return;
         }
-        let Self { pool, sender, driver, .. } = self;
         if let Some(idle) = pool.idle.get(shard()) {
             let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE_COUNT_MAX {
-                idle.push(Idle { sender, driver, since: Instant::now() });
+                idle.push(Idle { io, since: Instant::now() });
             }
         }
     }
 }
 
 /// An error with the causes behind it: the outermost alone often says only that something failed.
-pub fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Full;
+use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -181,19 +180,12 @@ impl Upstream {
 
     /// A page at the engine's origin, with its key: the key goes nowhere else, and no redirect is followed.
     async fn page(&self, path: &str) -> Result<Bytes, String> {
-        let base: http::Uri = self.base.parse().map_err(|_| "no URL".to_owned())?;
-        let authority = base.authority().ok_or_else(|| "no origin".to_owned())?;
-        let mut request = Request::get(path).header(header::HOST, authority.as_str());
-        if let Some(key) = &self.key {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
-        }
-        let request = request.body(Full::new(Bytes::new())).map_err(|e| e.to_string())?;
         let read = async {
-            let (response, mut busy) = self.pool.send(request).await?;
-            if response.status() != StatusCode::OK {
-                return Err(format!("status {}", response.status().as_u16()));
+            let (head, mut busy) = self.pool.send(&self.written("GET", path, None, &[])).await?;
+            if head.status != StatusCode::OK {
+                return Err(format!("status {}", head.status.as_u16()));
             }
-            let page = busy.read(response.into_body(), PAGE_BYTES_MAX).await?;
+            let page = busy.read(PAGE_BYTES_MAX).await?;
             busy.give_back();
             Ok(page)
         };

@@ -15,7 +15,7 @@ use polder_core::statement::commitment;
 use polder_core::statement::v1::Statement;
 
 /// A signing key made from a name, the same in every run.
-pub(super) fn key_of(name: &str) -> SigningKey {
+pub(crate) fn key_of(name: &str) -> SigningKey {
     SigningKey::from_bytes(&hash("polder/twin/key", &[name.as_bytes()]).0)
 }
 
@@ -51,7 +51,7 @@ impl Node {
 }
 
 /// The key that signs what a factory declares, made from its name.
-pub(super) fn authority_of(id: &NodeId) -> SigningKey {
+pub(crate) fn authority_of(id: &NodeId) -> SigningKey {
     key_of(&role_name(id, Role::Authority))
 }
 

@@ -1,4 +1,5 @@
-//! `polder audit`: what auditors and tenants run: follow logs, pair what homes placed with what factories ran, take a copy along.
+//! `polder audit`: what auditors and tenants run: follow logs, pair what homes placed with what factories ran, take a copy along; whose keys
+//! signed when.
 //!
 //! What is a finding is decided by `polder_core::monitor`; here are fetching, keeping and printing.
 
@@ -18,6 +19,7 @@ use crate::client::Client;
 use crate::failure::{Failure, of_file};
 
 mod export;
+mod keys;
 mod monitor;
 mod pass;
 mod reach;
@@ -41,6 +43,7 @@ enum Task {
     Monitor(monitor::Arguments),
     Reconcile(reconcile::Arguments),
     Export(export::Arguments),
+    Keys(keys::Arguments),
 }
 
 /// Which logs are read, and how patiently.
@@ -80,6 +83,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
         Task::Monitor(arguments) => monitor::run(arguments, output).await,
         Task::Reconcile(arguments) => reconcile::run(arguments, output).await,
         Task::Export(arguments) => export::run(arguments, output).await,
+        Task::Keys(arguments) => keys::run(&arguments, output).await,
     }
 }
 

@@ -80,7 +80,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
 }
 
 /// The node that was named, or those of the demo, each with its name.
-fn nodes(target: &Target) -> Result<Vec<(String, Client)>, Failure> {
+pub fn nodes(target: &Target) -> Result<Vec<(String, Client)>, Failure> {
     if let Some(client) = target.single()? {
         return Ok(vec![(String::new(), client)]);
     }

@@ -16,6 +16,7 @@ use crate::failure::{Exit, Failure, of_file};
 use crate::render;
 
 mod exported;
+mod revoked;
 
 /// Check a receipt, offline: signatures, inclusion in both logs, and that both halves belong together.
 ///
@@ -38,6 +39,10 @@ pub struct Arguments {
     /// A C2SP tlog-policy: the logs that are accepted, and how many of which witnesses must have cosigned.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// The key history of a log's node, as `polder node-key export` or its `/log/keys` gives it; may be repeated. What rests on a revoked
+    /// key then counts only where a witness of --policy or --members had cosigned it before.
+    #[arg(long, value_name = "FILE")]
+    keys: Vec<PathBuf>,
     /// The verifier key of an exported receipt's log; FILE.vkey where absent.
     #[arg(long, value_name = "NAME+HASH+KEY")]
     vkey: Vec<String>,
@@ -45,11 +50,14 @@ pub struct Arguments {
 
 impl Arguments {
     fn policy(&self) -> Result<Option<Policy>, Failure> {
-        let Some(path) = self.policy.as_deref() else { return Ok(None) };
-        let text = std::fs::read(path).map_err(of_file(path))?;
-        let policy = Policy::parse(&text);
-        policy.map(Some).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+        self.policy.as_deref().map(read_policy).transpose()
     }
+}
+
+/// A tlog-policy from its file.
+pub fn read_policy(path: &std::path::Path) -> Result<Policy, Failure> {
+    let text = std::fs::read(path).map_err(of_file(path))?;
+    Policy::parse(&text).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
 }
 
 /// The cards in a members file.
@@ -111,6 +119,8 @@ fn check(
     let form = exported::Form::of(bytes);
     if form != exported::Form::Receipt {
         let held = exported::verify(bytes, form, arguments)?;
+        let lives = revoked::Lives::read(arguments)?;
+        let held = held.and_then(|held| lives.check_exported(bytes, form, held));
         return Ok(held.map(|held| Passed { says: exported::says(&held), passed: held.passed }));
     }
     if !arguments.vkey.is_empty() {
@@ -118,6 +128,7 @@ fn check(
         return Err(failure.hint("use --members or --policy").exit(Exit::Usage));
     }
     let policy = arguments.policy()?;
+    let lives = revoked::Lives::read(arguments)?;
     Ok(receipt::verify(bytes, members).and_then(|mut report| {
         if let Some(policy) = &policy {
             for half in std::iter::once(&report.receipt.decision).chain(&report.receipt.execution) {
@@ -125,6 +136,7 @@ fn check(
             }
             report.passed.push(Check::Witnesses);
         }
+        lives.check_receipt(&mut report)?;
         Ok(Passed { says: says(&report), passed: report.passed })
     }))
 }
@@ -141,6 +153,7 @@ fn meaning(check: Check) -> &'static str {
         Check::Statement => "the log entry commits to this statement",
         Check::Signature => "the node signed the statement itself",
         Check::Witnesses => "as many witnesses signed as the policy wants",
+        Check::Revocation => "the log's key was not revoked, or witnesses signed before",
     }
 }
 

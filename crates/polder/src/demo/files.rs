@@ -169,6 +169,8 @@ fn write_factory(
     write_json(&folder.join("passport.json"), passport)?;
     let models: BTreeMap<ModelId, PathBuf> = factory.models.iter().map(|id| (id.clone(), model.to_owned())).collect();
     let config = raw::Config {
+        retention: None,
+        keys: None,
         node: factory.id.clone(),
         state: "state".into(),
         listen,
@@ -219,6 +221,8 @@ fn write_home(
         records.push(ProjectRecord { project: project.id.clone(), key, model: project.model.clone() });
     }
     let config = raw::Config {
+        retention: None,
+        keys: None,
         node: tenant.home.clone(),
         state: "state".into(),
         listen,

@@ -5,6 +5,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod authorisation;
+pub mod bucket;
 pub mod clients;
 pub mod collector;
 pub mod counting;

@@ -30,11 +30,16 @@ impl Running {
 
     /// The same, with a log of this level.
     pub fn start_saying(folder: &Path, arguments: &[&str], level: &str) -> Self {
+        Self::start_in(folder, arguments, level, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_in(folder: &Path, arguments: &[&str], level: &str, environment: &[(&str, &str)]) -> Self {
         let log = folder.join(format!("log-{}", std::process::id()));
         let errors = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         let mut command = polder(folder);
         // Its temporary files are found with its other ones.
-        command.env("POLDER_LOG", level).env("TMPDIR", folder);
+        command.env("POLDER_LOG", level).env("TMPDIR", folder).envs(environment.iter().copied());
         command.args(arguments).args(["-o", "json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

@@ -35,19 +35,26 @@ pub struct Chunks {
     at: At,
     data: u64,
     overhead: u64,
+    overhead_free: u64,
     extensions: u64,
     trailers: u64,
 }
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { at: At::Size(0, 0), data: 0, overhead: 0, extensions: 0, trailers: 0 }
+        let (data, overhead, overhead_free) = (0, 0, OVERHEAD_BYTES_FREE);
+        Self { at: At::Size(0, 0), data, overhead, overhead_free, extensions: 0, trailers: 0 }
     }
 }
 
 impl Chunks {
-    /// How many of these bytes belong to the body, and whether it has ended with them.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
+    /// Those of an engine's answer, which may send each token in a chunk of its own.
+    pub fn of_answer() -> Self {
+        Self { overhead_free: u64::MAX, ..Self::default() }
+    }
+
+    /// How many of these bytes belong to the body, and whether it has ended with them. `contents` is handed what the chunks hold.
+    pub fn take(&mut self, bytes: &[u8], mut contents: impl FnMut(&[u8])) -> Result<(usize, bool), Refusal> {
         let mut place = 0;
         while let Some(byte) = bytes.get(place) {
             if let At::Data(left) = &mut self.at {
@@ -55,6 +62,7 @@ impl Chunks {
                 let count = usize::try_from(*left).map_or(here, |left| left.min(here));
                 *left -= count as u64;
                 self.data += count as u64;
+                contents(bytes.get(place..place + count).unwrap_or_default());
                 place += count;
                 if *left == 0 {
                     self.at = At::DataReturn;
@@ -66,7 +74,7 @@ impl Chunks {
             if self.step(*byte)? {
                 return Ok((place, true));
             }
-            if self.overhead > OVERHEAD_BYTES_FREE.saturating_add(self.data.saturating_mul(2)) {
+            if self.overhead > self.overhead_free.saturating_add(self.data.saturating_mul(2)) {
                 return Err(Refusal::ChunkOverhead);
             }
         }

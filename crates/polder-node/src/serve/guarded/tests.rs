@@ -17,7 +17,7 @@ fn pair() -> (DuplexStream, Guarded<DuplexStream>, Place) {
     let limits = Serve::default().check(&|message| panic!("{message}")).unwrap();
     let place = Gate::open(&limits, 8).enter(IpAddr::V4(Ipv4Addr::LOCALHOST)).map_err(drop).unwrap();
     let (client, server) = tokio::io::duplex(1 << 16);
-    (client, Guarded::new(server, Arc::clone(&place.line), 4096), place)
+    (client, Guarded::new(server, Arc::clone(&place.line), 4096, Vec::new()), place)
 }
 
 /// What comes through within a moment.

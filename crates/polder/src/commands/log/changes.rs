@@ -4,7 +4,8 @@
 
 use std::process::ExitCode;
 
-use polder_core::statement::v1::{How, Source, Statement};
+use polder_core::keys::history::KeyAct;
+use polder_core::statement::v1::{Ground, HoldAct, HoldScope, How, Source, Statement};
 use serde_json::{Value, json};
 
 use super::nodes;
@@ -93,6 +94,42 @@ pub fn says(statement: &Statement) -> Option<String> {
             let (taken, dropped) = (one.taken.len(), one.dropped.len());
             format!("`{}` took in {taken} facts about `{}` from {source}, and {dropped} are gone", one.node, one.about)
         }
+        Statement::Deletion(one) => {
+            let count: u64 = one.leaves.iter().map(|(first, last)| last - first + 1).sum();
+            let why = match one.ground {
+                Ground::Age => "their time was over".to_owned(),
+                Ground::Word => format!("on the word of the {}", one.by),
+                Ground::Erasure => format!("as an erasure, on the word of the {}", one.by),
+            };
+            let on = render::date(&one.at_ms.into());
+            let places = places(&one.leaves);
+            format!(
+                "`{}` deleted {count} statements on {on} under class `{}`, {why}: leaves {places}",
+                one.node, one.class
+            )
+        }
+        Statement::Hold(one) => {
+            let what = match &one.scope {
+                HoldScope::Tenant(tenant) => format!("everything of tenant `{tenant}`"),
+                HoldScope::Project(project) => format!("project `{project}`"),
+                HoldScope::Leaves(leaves) => {
+                    let leaves: Vec<_> = leaves.iter().map(|leaf| (*leaf, *leaf)).collect();
+                    format!("leaves {}", places(&leaves))
+                }
+            };
+            let act = if one.act == HoldAct::Put { "put on" } else { "lifted from" };
+            format!("the hold `{}` was {act} {what}: {}", one.hold, one.reason)
+        }
+        Statement::Key(one) => {
+            let (change, bound) = (&one.change, render::instant(&one.change.bound_ms.into()));
+            let role = format!("{:?}", change.role).to_lowercase();
+            match change.act {
+                KeyAct::Rotated => format!("`{}` has a new {role} key; both sign until {bound} UTC", change.node),
+                KeyAct::Revoked => {
+                    format!("`{}` revoked its {role} key: not to be trusted since {bound} UTC", change.node)
+                }
+            }
+        }
         Statement::View(one) => {
             let before = one.previous;
             let other = |name: &'static str, differs: bool| differs.then_some(name);
@@ -105,4 +142,16 @@ pub fn says(statement: &Statement) -> Option<String> {
             format!("`{}` goes by another {}", one.home, parts.join(", "))
         }
     })
+}
+
+/// How many ranges are named.
+const NAMED_MAX: usize = 8;
+
+fn places(ranges: &[(u64, u64)]) -> String {
+    let one = |(first, last): &(u64, u64)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let mut named: Vec<String> = ranges.iter().take(NAMED_MAX).map(one).collect();
+    if ranges.len() > NAMED_MAX {
+        named.push("and more".to_owned());
+    }
+    named.join(", ")
 }

@@ -66,6 +66,8 @@ pub fn set_up(folder: &Path, url: &str, listen: SocketAddr, key_file: Option<&Pa
     let mut config = node_file(raw::Upstream { url: url.to_owned(), key_file, ..kept }, listen, &key)?;
     if let Some(before) = before {
         (config.serve, config.tokens, config.telemetry) = (before.serve, before.tokens, before.telemetry);
+        // A log that moved to another place by itself would be a log without its tiles.
+        config.log = before.log;
     }
     let text = toml::to_string(&config).map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(of_file(&path))?;
@@ -84,7 +86,8 @@ fn refuse_while_running(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The node's file of its last start: how it serves, its operators' tokens, its collector and its engine's key file stay as they are.
+/// The node's file of its last start: how it serves, its operators' tokens, its collector, where its log lies and its engine's key file
+/// stay as they are.
 fn of_last_start(path: &Path) -> Option<raw::Config> {
     toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
@@ -125,6 +128,8 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         upstream: Some(upstream),
     };
     Ok(raw::Config {
+        retention: None,
+        keys: None,
         node: NodeId::parse("local").map_err(id)?,
         state: "state".into(),
         listen,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use polder_core::check::Check;
 use polder_core::dsse::statement_type;
 use polder_core::export::{self, Anchors, Beside, Held};
 use polder_core::note::VerifierKey;
@@ -35,6 +36,23 @@ impl Form {
 
 /// Verifies the file with what stands beside it.
 pub fn verify(bytes: &[u8], form: Form, arguments: &Arguments) -> Result<Result<Held, receipt::Failure>, Failure> {
+    let tables = optional(&beside(&arguments.receipt, ".tables"))?;
+    let checked = verify_alone(bytes, form, arguments)?;
+    Ok(match (checked, tables) {
+        (Ok(mut held), Some(tables)) => {
+            // Without the statement nothing says which tables they should be.
+            let checked =
+                held.statement.as_deref().map(|statement| export::check_tables(statement, &tables)).transpose();
+            checked.map(|checked| {
+                held.passed.extend(checked.map(|()| Check::Tables));
+                held
+            })
+        }
+        (checked, _) => checked,
+    })
+}
+
+fn verify_alone(bytes: &[u8], form: Form, arguments: &Arguments) -> Result<Result<Held, receipt::Failure>, Failure> {
     let anchors = anchors(arguments)?;
     if form == Form::Cose {
         return Ok(export::verify_cose(bytes, &anchors));
@@ -69,7 +87,11 @@ fn anchors(arguments: &Arguments) -> Result<Anchors, Failure> {
     }
     let parse = |text: &String| VerifierKey::parse(text.trim()).map_err(|e| Failure::new(format!("`{text}`: {e}")));
     let keys = texts.iter().map(parse).collect::<Result<_, _>>()?;
-    let members = arguments.members.as_deref().map(member_keys).transpose()?;
+    let mut members = arguments.members.as_deref().map(member_keys).transpose()?;
+    if let Some(members) = &mut members {
+        // Keys that a member's log had before or since; whether they may be believed is looked at afterwards.
+        members.extend(super::revoked::Lives::read(arguments)?.log_keys());
+    }
     Ok(Anchors { keys, members, policy: arguments.policy()? })
 }
 

@@ -1,0 +1,39 @@
+//! What can be said of jobs in the simulator alone: runs the twin's benchmark and says what is asked of each figure.
+//!
+//! The measuring itself stands in `crates/polder-twin/benches/jobs.rs`, beside what it measures.
+
+use serde_json::Value;
+
+use super::rows::{Bound, Row};
+use crate::failure::Failure;
+use crate::process;
+
+/// What is asked of a row, by the beginning of its name: whether it must be so, and what.
+const ASKED: &[(&str, bool, Bound)] = &[
+    ("jobs placed, run and settled", false, Bound { op: "ge", of: "value", than: 1_000.0 }),
+    ("requests under faults", true, Bound { op: "ge", of: "value", than: 100_000.0 }),
+    ("placements outside policy", true, Bound { op: "eq", of: "value", than: 0.0 }),
+    ("placeable requests that were placed", false, Bound { op: "ge", of: "value", than: 99.0 }),
+    ("Kueue's baseline", false, Bound { op: "le", of: "ratio", than: 1.0 }),
+];
+const UNITS: &[&str] = &["jobs/s", "requests", "placements", "%", "s", "us"];
+
+/// Runs the benchmark and reads its lines.
+pub fn measure() -> Result<Vec<Row>, Failure> {
+    let root = process::root()?;
+    let mut command = process::cargo(&root);
+    command.args(["bench", "--quiet", "--profile", "release", "--workspace", "--bench", "jobs"]);
+    let text = process::capture(&mut command)?;
+    text.lines().filter(|line| line.starts_with('{')).map(row).collect()
+}
+
+fn row(line: &str) -> Result<Row, Failure> {
+    let odd = || Failure::new(format!("the benchmark printed `{line}`"), "look at crates/polder-twin/benches/jobs.rs");
+    let read: Value = serde_json::from_str(line).map_err(|_| odd())?;
+    let name = read["name"].as_str().ok_or_else(odd)?;
+    let unit = UNITS.iter().find(|unit| read["unit"] == **unit).ok_or_else(odd)?;
+    let asked = ASKED.iter().find(|(begins, ..)| name.starts_with(begins));
+    let bound = |must: bool| asked.filter(|(_, is_must, _)| *is_must == must).map(|(_, _, bound)| *bound);
+    let row = Row::new(name, read["value"].as_f64().ok_or_else(odd)?, unit);
+    Ok(Row { baseline: read["baseline"].as_f64(), must: bound(true), goal: bound(false), ..row })
+}
