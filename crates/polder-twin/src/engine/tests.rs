@@ -328,7 +328,7 @@ fn nothing_is_placed_outside_policy() {
     let outcome = run(&demo(30), 1);
     let mut placed = 0;
     for site in &outcome.sites {
-        for (demand, tally) in outcome.demands.iter().zip(&site.tallies).filter(|(_, tally)| tally.sent > 0) {
+        for (demand, _) in outcome.demands.iter().zip(&site.tallies).filter(|(_, tally)| tally.sent > 0) {
             assert!(may(&demand.id, &site.id), "{} ran at {}", demand.id, site.id);
             placed += 1;
         }

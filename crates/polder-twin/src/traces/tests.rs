@@ -64,7 +64,7 @@ fn a_fork_reads_on_from_the_same_place() {
     let path = std::env::temp_dir().join(format!("polder-twin-fork-{}", std::process::id()));
     std::fs::write(&path, text).unwrap();
     let mut reading = Traced { format: Format::Swf, path: path.clone(), processors_per_accelerator: 1 }.open().unwrap();
-    (0..20).for_each(|_| drop(reading.next_job().unwrap().unwrap()));
+    assert_eq!(std::iter::from_fn(|| reading.next_job().unwrap()).take(20).count(), 20);
     let mut fork = reading.fork().unwrap();
     let rest = |reading: &mut Reading| std::iter::from_fn(|| reading.next_job().unwrap()).collect::<Vec<_>>();
     let left = rest(&mut reading);
