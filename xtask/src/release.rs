@@ -24,7 +24,7 @@ pub fn task(args: &[String]) -> Result<(), Failure> {
     let root = process::root()?;
     process::run(
         process::cargo(&root)
-            .args(["build", "--profile", "dist", "--locked", "--workspace", "--bins", "--features", "polder/s3"]),
+            .args(["build", "--profile", "dist", "--locked", "--workspace", "--bins"]),
     )?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let binary = root.join(target).join("dist").join(format!("polder{}", std::env::consts::EXE_SUFFIX));

@@ -37,8 +37,7 @@ const SIMPY_JOBS: f64 = 300_000.0;
 /// Measures with the release build; `--data FOLDER` adds the rows of calibration.
 pub fn measure(asked: &Asked<'_>) -> Result<Vec<Row>, Failure> {
     let root = process::root()?;
-    let features: &[&str] = if asked.parts.is_empty() { &[] } else { &["--features", "parquet"] };
-    process::run(process::cargo(&root).args(["build", "--release", "--package", "polder"]).args(features))?;
+    process::run(process::cargo(&root).args(["build", "--release", "--workspace", "--bins"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let polder = target.join("release").join("polder");
     let year = year(&polder, &root)?;

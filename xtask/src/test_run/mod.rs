@@ -42,9 +42,6 @@ Example:
 
 /// How many schedules of faults the machines of jobs are put through.
 const SCHEDULES: &str = "20000";
-/// The features of what ships: with them everywhere, one build serves every step, and what is tested is what ships. They change
-/// features of crates that half the tree is built on, so a build without them is another one.
-const SHIPPED: [&str; 2] = ["--features", "polder/s3"];
 
 /// How a step ended.
 enum Outcome {
@@ -145,7 +142,7 @@ fn fmt(run: &mut Run) -> Result<Outcome, Failure> {
 
 fn clippy(run: &mut Run) -> Result<Outcome, Failure> {
     let args = ["clippy", "--release", "--workspace", "--all-targets"];
-    process::run(process::cargo(&run.root).args(args).args(SHIPPED).args(["--", "-D", "warnings"]))?;
+    process::run(process::cargo(&run.root).args(args).args(["--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
 }
 
@@ -169,7 +166,7 @@ fn install(run: &mut Run) -> Result<Outcome, Failure> {
 fn build(run: &mut Run) -> Result<Outcome, Failure> {
     // Together with the tests: their dependencies' features would otherwise build half the tree twice.
     let args = ["build", "--release", "--workspace", "--bins", "--tests"];
-    process::run(process::cargo(&run.root).args(args).args(SHIPPED))?;
+    process::run(process::cargo(&run.root).args(args))?;
     Ok(Outcome::Passed)
 }
 
@@ -181,12 +178,12 @@ fn test(run: &mut Run) -> Result<Outcome, Failure> {
     } else {
         command.args(["test", "--release", "--workspace", "--bins", "--lib", "--tests", "--no-fail-fast"]);
     }
-    process::run(with_environment(command.args(SHIPPED), run))?;
+    process::run(with_environment(command, run))?;
     Ok(Outcome::Passed)
 }
 
 fn doc(run: &mut Run) -> Result<Outcome, Failure> {
-    process::run(process::cargo(&run.root).args(["test", "--release", "--workspace", "--doc"]).args(SHIPPED))?;
+    process::run(process::cargo(&run.root).args(["test", "--release", "--workspace", "--doc"]))?;
     Ok(Outcome::Passed)
 }
 
