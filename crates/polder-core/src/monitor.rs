@@ -290,6 +290,9 @@ fn says(statement: &Statement) -> &NodeId {
         Statement::Activation(one) => &one.home,
         Statement::Import(one) => &one.node,
         Statement::View(one) => &one.home,
+        Statement::Deletion(one) => &one.node,
+        Statement::Hold(one) => &one.node,
+        Statement::Key(one) => &one.change.node,
         Statement::Link(one) => &one.node,
         Statement::Day(one) => &one.node,
     }

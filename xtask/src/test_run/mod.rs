@@ -178,7 +178,7 @@ fn test(run: &mut Run) -> Result<Outcome, Failure> {
     } else {
         command.args(["test", "--release", "--workspace", "--bins", "--lib", "--tests", "--no-fail-fast"]);
     }
-    process::run(with_environment(command, run))?;
+    process::run(with_environment(&mut command, run))?;
     Ok(Outcome::Passed)
 }
 
