@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
-use polder_core::keys::{NodeCard, Role};
+use polder_core::keys::history::KeyHistory;
+use polder_core::keys::{NodeCard, Role, Signed};
 use polder_core::note::VerifierKey;
 use polder_core::tlog_policy::Policy;
 
@@ -122,18 +123,19 @@ impl Logs {
 /// The keys of logs, and the policy over witnesses.
 struct Anchors {
     keys: Vec<VerifierKey>,
+    /// The members, whose identities vouch for their changes of keys.
+    cards: Vec<NodeCard>,
     policy: Option<Policy>,
 }
 
 impl Keys {
     fn read(&self, of_demo: Option<&Path>) -> Result<Anchors, Failure> {
-        let mut keys = Vec::new();
+        let (mut keys, mut cards) = (Vec::new(), Vec::new());
         if let Some(path) = self.members.as_deref().or(of_demo) {
-            let cards = read_members(path)?;
-            keys.extend(cards.iter().filter_map(|card: &NodeCard| {
-                card.check().ok()?;
-                Some(VerifierKey::of_log(&card.node, card.key(Role::Log).ok()?))
-            }));
+            cards = read_members(path)?;
+            cards.retain(|card: &NodeCard| card.check().is_ok());
+            let key = |card: &NodeCard| Some(VerifierKey::of_log(&card.node, card.key(Role::Log).ok()?));
+            keys.extend(cards.iter().filter_map(key));
         }
         for text in &self.vkey {
             let wrong = |e: polder_core::note::NoteError| Failure::new(format!("`{text}` is no verifier key: {e}"));
@@ -147,7 +149,7 @@ impl Keys {
             None => None,
         };
         keys.extend(policy.iter().flat_map(|policy| &policy.logs).map(|log| log.key.clone()));
-        Ok(Anchors { keys, policy })
+        Ok(Anchors { keys, cards, policy })
     }
 }
 
@@ -155,5 +157,28 @@ impl Anchors {
     /// The keys of a log. A log that changes its key may have several.
     fn of(&self, origin: &str) -> Vec<&VerifierKey> {
         self.keys.iter().filter(|key| key.name() == origin).collect()
+    }
+
+    /// Takes in the history of a node's keys, where the identity of the member of that name has signed it: a key that came counts, and
+    /// one that was revoked does not, whoever named it.
+    fn learn(&mut self, history: &Signed<KeyHistory>) {
+        let node = &history.value.node;
+        let own = |card: &&NodeCard| card.node == *node && history.check(node, &card.identity).is_ok();
+        if !self.cards.iter().any(|card| own(&card)) {
+            return;
+        }
+        let origin = polder_core::note::origin(node);
+        let revoked = |key: &VerifierKey| {
+            let life = history.value.life(Role::Log, &key.key().to_bytes());
+            key.name() == origin && life.is_some_and(|life| life.revoked.is_some())
+        };
+        self.keys.retain(|key| !revoked(key));
+        for life in history.value.trusted(Role::Log) {
+            let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&life.key) else { continue };
+            let key = VerifierKey::of_log(node, key);
+            if !self.keys.iter().any(|known| known.name() == key.name() && known.key() == key.key()) {
+                self.keys.push(key);
+            }
+        }
     }
 }

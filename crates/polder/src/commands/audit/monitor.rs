@@ -46,11 +46,11 @@ pub struct Arguments {
 /// Looks once, or until it is stopped; exit code 5 where anything was found.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     let sources = arguments.logs.sources()?;
-    let anchors = arguments.keys.read(arguments.logs.members().as_deref())?;
+    let mut anchors = arguments.keys.read(arguments.logs.members().as_deref())?;
     let mut state = State::read(arguments.state.as_deref())?;
     let mut wrong = false;
     loop {
-        let found = look(&arguments, &anchors, &sources, &mut state, output).await?;
+        let found = look(&arguments, &mut anchors, &sources, &mut state, output).await?;
         wrong |= found;
         if arguments.once {
             break;
@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
 /// One look, kept and printed; whether anything is found, now or before.
 async fn look(
     arguments: &Arguments,
-    anchors: &Anchors,
+    anchors: &mut Anchors,
     sources: &[super::Source],
     state: &mut State,
     output: Output,

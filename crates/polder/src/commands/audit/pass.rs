@@ -42,7 +42,7 @@ pub struct Looked {
 
 /// A look.
 pub struct Pass<'a> {
-    pub anchors: &'a Anchors,
+    pub anchors: &'a mut Anchors,
     pub state: &'a mut State,
     pub findings: Vec<Finding>,
     pub looked: Vec<Looked>,
@@ -53,7 +53,7 @@ pub struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// A look with what is known.
-    pub fn new(anchors: &'a Anchors, state: &'a mut State) -> Self {
+    pub fn new(anchors: &'a mut Anchors, state: &'a mut State) -> Self {
         Self {
             anchors,
             state,
@@ -66,6 +66,15 @@ impl<'a> Pass<'a> {
 
     /// Looks at all logs, one after another.
     pub async fn run(&mut self, sources: &[Source]) {
+        // Keys first: a log may have changed its own since the members' file was written. Without members there is no identity that
+        // could vouch for that.
+        if !self.anchors.cards.is_empty() {
+            for source in sources {
+                if let Some(history) = source.keys().await {
+                    self.anchors.learn(&history);
+                }
+            }
+        }
         let mut others = self.others(sources).await;
         for (number, source) in sources.iter().enumerate() {
             let mut looked = Looked { log: source.name.clone(), ..Looked::default() };
@@ -361,7 +370,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// The entries from a place up to another; in words what is wrong with them.
-async fn entries(source: &Source, from: u64, to: u64) -> Result<Result<Vec<Digest>, String>, String> {
+pub(super) async fn entries(source: &Source, from: u64, to: u64) -> Result<Result<Vec<Digest>, String>, String> {
     let (width, mut all) = (u64::from(WIDTH), Vec::new());
     let mut at = from;
     while at < to {

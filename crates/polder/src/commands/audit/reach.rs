@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use polder_core::canonical::{Digest, bytes_as_hex};
 use polder_core::ids::NodeId;
+use polder_core::keys::Signed;
+use polder_core::keys::history::KeyHistory;
 use polder_core::note::NOTE_BYTES_MAX;
 use polder_core::statement::commitment;
 use polder_core::tiles::{Kind, Place, push_entry};
@@ -21,6 +23,8 @@ use crate::failure::{Failure, of_file};
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Longest tile or bundle, in bytes: 256 entries of 34.
 const TILE_BYTES_MAX: usize = 256 * 34;
+/// Longest history of keys that is read, in bytes.
+const KEYS_BYTES_MAX: usize = 4 << 20;
 /// Longest exported file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 /// Most objects that are asked for at once.
@@ -39,6 +43,16 @@ pub struct Row {
     pub salt: [u8; 32],
     /// Its canonical JSON.
     pub statement: String,
+}
+
+/// An entry whose statement is not shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hidden {
+    /// Its place.
+    pub index: u64,
+    /// The log entry.
+    pub entry: Digest,
 }
 
 /// Statements from a place on.
@@ -92,12 +106,17 @@ pub struct Exported {
     pub checkpoint: String,
     /// Every statement up to it.
     pub statements: Vec<Row>,
+    /// The entries whose statements are not shown.
+    pub hidden: Vec<Hidden>,
     /// What decisions name.
     pub objects: Vec<Object>,
     /// What the node says beside.
     pub numbers: Numbers,
     /// The checkpoints of other logs that it has cosigned.
     pub seen: Vec<String>,
+    /// The lives of the node's keys, signed by its identity; absent where it told none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Signed<KeyHistory>>,
 }
 
 /// A place where a log is read.
@@ -217,8 +236,9 @@ impl Source {
             At::Folder(_) => Err("a folder has no statements".to_owned()),
             At::File(file) => {
                 let statements: Vec<Row> = file.statements.iter().filter(|row| row.index >= from).cloned().collect();
-                let next = statements.last().map_or(from, |row| row.index.saturating_add(1));
-                Ok(Page { statements, next })
+                let hidden = file.hidden.iter().map(|hidden| hidden.index);
+                let last = statements.iter().map(|row| row.index).chain(hidden.filter(|index| *index >= from)).max();
+                Ok(Page { statements, next: last.map_or(from, |last| last.saturating_add(1)) })
             }
         }
     }
@@ -250,6 +270,18 @@ impl Source {
             At::Node { client, .. } => self.json(client, "/api/v1/log/numbers", None).await,
             At::Folder(_) => Err("a folder has no statements".to_owned()),
             At::File(file) => Ok(file.numbers.clone()),
+        }
+    }
+
+    /// The lives of the node's keys; none where it tells none. Who answers nothing is found when its log is read.
+    pub async fn keys(&self) -> Option<Signed<KeyHistory>> {
+        match &self.at {
+            At::Node { client, .. } => {
+                let answer = self.call(client, "/log/keys", None, KEYS_BYTES_MAX).await.ok()?;
+                serde_json::from_slice(&answer.body).ok().filter(|_| answer.status.is_success())
+            }
+            At::Folder(_) => None,
+            At::File(file) => file.keys.clone(),
         }
     }
 
@@ -305,9 +337,12 @@ fn entries_of(file: &Exported, place: Place) -> Option<Vec<u8>> {
     let first = place.index.checked_mul(256)?;
     let mut bytes = Vec::new();
     for index in first..first.checked_add(u64::from(place.width))? {
-        let row = file.statements.binary_search_by_key(&index, |row| row.index).ok();
-        let row = row.and_then(|at| file.statements.get(at))?;
-        push_entry(&mut bytes, &commitment(&row.salt, row.statement.as_bytes()).0).ok()?;
+        let shown = file.statements.binary_search_by_key(&index, |row| row.index).ok();
+        let entry = match shown.and_then(|at| file.statements.get(at)) {
+            Some(row) => commitment(&row.salt, row.statement.as_bytes()),
+            None => file.hidden.iter().find(|hidden| hidden.index == index)?.entry,
+        };
+        push_entry(&mut bytes, &entry.0).ok()?;
     }
     Some(bytes)
 }
