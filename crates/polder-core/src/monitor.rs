@@ -5,7 +5,7 @@
 //! decided), and that what a home placed and what a factory ran are the same. Every disagreement is a finding with a stable word.
 //! Fetching is absent, and so is any word on whether a fact was true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,8 @@ pub struct Log {
 struct Statements {
     /// How many leaves' statements were read.
     read: u64,
+    /// Places whose statements were not shown, unless a leaf has said since that they were deleted.
+    withheld: BTreeSet<u64>,
     chains: Chains,
     times: Times,
     policies: Policies,
@@ -246,7 +248,10 @@ impl Log {
         let finding = |kind, claimed: String| Finding::new(kind, &self.origin, Some(leaf.index), claimed);
         self.statements.read = leaf.index.saturating_add(1);
         let (statement, found) = match leaf.shown {
-            None => (None, Some(finding(Kind::Withheld, "no statement is shown for this entry".to_owned()))),
+            None => {
+                self.statements.withheld.insert(leaf.index);
+                (None, None)
+            }
             Some((salt, bytes)) if commitment(salt, bytes) != leaf.entry => {
                 (None, Some(finding(Kind::Commitment, "the statement that is shown is not what was logged".to_owned())))
             }
@@ -259,6 +264,11 @@ impl Log {
         let mut findings: Vec<Finding> = found.into_iter().collect();
         let Some(node) = self.node() else { return (statement, findings) };
         let name = statement.as_ref().and_then(|statement| ChainName::of(statement, &node));
+        if let Some(Statement::Deletion(deletion)) = &statement {
+            // A deletion is a leaf, and names what it took.
+            let deleted = |place: &u64| deletion.leaves.iter().any(|(first, last)| (first..=last).contains(&place));
+            self.statements.withheld.retain(|place| !deleted(place));
+        }
         if let Some(statement) = &statement {
             let claimed = self.statements.times.check(leaf.index, statement, now_ms);
             findings.extend(claimed.map(|(kind, claimed)| finding(kind, claimed)));
@@ -275,9 +285,18 @@ impl Log {
         (statement, findings)
     }
 
-    /// What is overdue now that everything up to the newest leaf was read: leaves without a number, and days without a statement.
+    /// What is overdue now that everything up to the newest leaf was read: leaves without a number, days without a statement, and
+    /// statements that are not shown and were not deleted.
     pub fn overdue(&self, now_ms: u64) -> Vec<Finding> {
-        let found = self.statements.chains.overdue(self.statements.times.latest_ms(), now_ms);
+        let mut found = self.statements.chains.overdue(self.statements.times.latest_ms(), now_ms);
+        let withheld = self.statements.withheld.iter();
+        found.extend(withheld.map(|place| {
+            (
+                Kind::Withheld,
+                Some(*place),
+                "no statement is shown for this entry, and no leaf says that it was deleted".to_owned(),
+            )
+        }));
         found.into_iter().map(|(kind, index, claimed)| Finding::new(kind, &self.origin, index, claimed)).collect()
     }
 }
@@ -290,6 +309,9 @@ fn says(statement: &Statement) -> &NodeId {
         Statement::Activation(one) => &one.home,
         Statement::Import(one) => &one.node,
         Statement::View(one) => &one.home,
+        Statement::Deletion(one) => &one.node,
+        Statement::Hold(one) => &one.node,
+        Statement::Key(one) => &one.change.node,
         Statement::Link(one) => &one.node,
         Statement::Day(one) => &one.node,
     }

@@ -38,6 +38,8 @@ pub enum Why {
     DecidedAgain,
     /// The other node was cut short at about that time, and says so.
     Lost,
+    /// The other node has deleted statements of that time, and its log says so.
+    Deleted,
     /// The factory has nothing of it: the application left before, or the factory never answered. Nothing was paid for.
     NeverRan,
     /// The home has no decision that placed it.
@@ -57,6 +59,7 @@ impl Why {
             Self::NotShown => "the other node's statements were not read",
             Self::DecidedAgain => "the home decided again: the factory had refused, or was gone",
             Self::Lost => "the other node was cut short then, and says so",
+            Self::Deleted => "the other node has deleted statements of that time, and its log says so",
             Self::NeverRan => {
                 "the factory has nothing of it: it never answered, or the application left before; nothing was paid"
             }
@@ -106,6 +109,8 @@ pub struct Pairs {
     bodies: BTreeMap<Digest, DecisionId>,
     shown: BTreeSet<NodeId>,
     cuts: BTreeSet<Cut>,
+    /// Of each node that has deleted statements, when it last did.
+    deleted: BTreeMap<NodeId, u64>,
     /// How many pairs were made.
     paired: u64,
 }
@@ -149,6 +154,11 @@ impl Pairs {
         match statement {
             Statement::Decision(one) => self.decision(log, index, one),
             Statement::Execution(one) => self.execution(log, index, one),
+            Statement::Deletion(one) => {
+                let last = self.deleted.entry(one.node.clone()).or_default();
+                *last = one.at_ms.max(*last);
+                Vec::new()
+            }
             _ => Vec::new(),
         }
     }
@@ -208,6 +218,7 @@ impl Pairs {
                 () if age_ms < flight_ms => Why::InFlight,
                 () if !self.shown.contains(factory) => Why::NotShown,
                 () if self.cut(factory, *at_ms) => Why::Lost,
+                () if self.deleted.get(factory).is_some_and(|last| at_ms < last) => Why::Deleted,
                 () => Why::NeverRan,
             };
             let (decision, log, other) = (id.clone(), half.log.clone(), factory.clone());
@@ -220,6 +231,7 @@ impl Pairs {
                 () if age_ms < flight_ms => Why::InFlight,
                 () if !self.shown.contains(home) => Why::NotShown,
                 () if self.cut(home, id.at_ms()) => Why::Lost,
+                () if self.deleted.get(home).is_some_and(|last| id.at_ms() < *last) => Why::Deleted,
                 () => Why::NoDecision,
             };
             let (decision, log, other) = (id.clone(), half.log.clone(), home.clone());

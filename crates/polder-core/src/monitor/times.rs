@@ -65,6 +65,9 @@ pub(super) fn instant(statement: &Statement) -> u64 {
         Statement::Activation(one) => one.at_ms,
         Statement::Import(one) => one.at_ms,
         Statement::View(one) => one.at_ms,
+        Statement::Deletion(one) => one.at_ms,
+        Statement::Hold(one) => one.at_ms,
+        Statement::Key(one) => one.change.at_ms,
         Statement::Link(one) => one.at_ms,
         Statement::Day(one) => one.until_ms,
     }

@@ -49,20 +49,23 @@ pub async fn statements(
     let (mut rows, mut bytes, mut next) = (Vec::new(), 0, from);
     while next < size && rows.len() < STATEMENTS_MAX && bytes < BYTES_MAX {
         let Some(batch) = node.store.batch_at(next).await.map_err(Problem::internal)? else { break };
+        let begun = next;
         for (place, (salt, statement)) in (batch.first..size).zip(&batch.leaves).skip_while(|(place, _)| *place < next)
         {
             if rows.len() >= STATEMENTS_MAX || bytes >= BYTES_MAX {
                 break;
             }
             bytes += statement.len() + 150;
-            let text = String::from_utf8_lossy(statement);
-            rows.push(json!({"index": place, "salt": hex::encode(salt), "statement": text}));
+            next = place.saturating_add(1);
+            // One that was wiped is not shown; a later leaf says that it was.
+            if !statement.is_empty() {
+                let text = String::from_utf8_lossy(statement);
+                rows.push(json!({"index": place, "salt": hex::encode(salt), "statement": text}));
+            }
         }
-        let after = rows.last().and_then(|row| row["index"].as_u64()).map_or(next, |last| last.saturating_add(1));
-        if after == next {
+        if next == begun {
             break;
         }
-        next = after;
     }
     Ok(Json(json!({"node": node.config.node, "size": size, "checkpoint": note, "statements": rows, "next": next})))
 }

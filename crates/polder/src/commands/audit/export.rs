@@ -9,7 +9,8 @@ use polder_core::monitor::{Missing, Objects, named};
 use polder_core::statement::v1::Statement;
 use serde_json::json;
 
-use super::reach::{EXPORT_V1, Exported, Object, Row, Source};
+use super::pass::entries;
+use super::reach::{EXPORT_V1, Exported, Hidden, Object, Row, Source};
 use crate::Output;
 use crate::address::Target;
 use crate::failure::{Failure, of_file};
@@ -58,14 +59,20 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
 async fn gather(source: &Source) -> Result<Exported, String> {
     let checkpoint = source.checkpoint().await?;
     let size = checkpoint.lines().nth(1).and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
-    let mut statements: Vec<Row> = Vec::new();
+    let (mut statements, mut hidden): (Vec<Row>, Vec<Hidden>) = (Vec::new(), Vec::new());
     let mut from = 0;
     while from < size {
         let page = source.statements(from).await?;
-        if page.statements.is_empty() || page.next <= from {
-            return Err(format!("it shows no statement for leaf {from}"));
+        if page.next <= from {
+            return Err(format!("it shows no statement from leaf {from} on"));
         }
-        statements.extend(page.statements.into_iter().filter(|row| row.index < size));
+        let (rows, until) = (page.statements.into_iter().filter(|row| row.index < size), page.next.min(size));
+        let before = statements.len();
+        statements.extend(rows);
+        let shown: BTreeSet<u64> = statements.iter().skip(before).map(|row| row.index).collect();
+        let entries = entries(source, from, until).await??;
+        let not_shown = (from..until).zip(entries).filter(|(index, _)| !shown.contains(index));
+        hidden.extend(not_shown.map(|(index, entry)| Hidden { index, entry }));
         from = page.next;
     }
     let mut objects = Objects::new();
@@ -80,6 +87,7 @@ async fn gather(source: &Source) -> Result<Exported, String> {
         audit: EXPORT_V1.to_owned(),
         checkpoint,
         statements,
+        hidden,
         objects: objects.into_iter().map(text).collect(),
         numbers: source.numbers().await?,
         seen: source.seen().await?,

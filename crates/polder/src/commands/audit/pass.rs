@@ -361,7 +361,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// The entries from a place up to another; in words what is wrong with them.
-async fn entries(source: &Source, from: u64, to: u64) -> Result<Result<Vec<Digest>, String>, String> {
+pub(super) async fn entries(source: &Source, from: u64, to: u64) -> Result<Result<Vec<Digest>, String>, String> {
     let (width, mut all) = (u64::from(WIDTH), Vec::new());
     let mut at = from;
     while at < to {

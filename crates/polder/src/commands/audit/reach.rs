@@ -41,6 +41,16 @@ pub struct Row {
     pub statement: String,
 }
 
+/// An entry whose statement is not shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hidden {
+    /// Its place.
+    pub index: u64,
+    /// The log entry.
+    pub entry: Digest,
+}
+
 /// Statements from a place on.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Page {
@@ -92,6 +102,8 @@ pub struct Exported {
     pub checkpoint: String,
     /// Every statement up to it.
     pub statements: Vec<Row>,
+    /// The entries whose statements are not shown.
+    pub hidden: Vec<Hidden>,
     /// What decisions name.
     pub objects: Vec<Object>,
     /// What the node says beside.
@@ -217,8 +229,9 @@ impl Source {
             At::Folder(_) => Err("a folder has no statements".to_owned()),
             At::File(file) => {
                 let statements: Vec<Row> = file.statements.iter().filter(|row| row.index >= from).cloned().collect();
-                let next = statements.last().map_or(from, |row| row.index.saturating_add(1));
-                Ok(Page { statements, next })
+                let hidden = file.hidden.iter().map(|hidden| hidden.index);
+                let last = statements.iter().map(|row| row.index).chain(hidden.filter(|index| *index >= from)).max();
+                Ok(Page { statements, next: last.map_or(from, |last| last.saturating_add(1)) })
             }
         }
     }
@@ -305,9 +318,12 @@ fn entries_of(file: &Exported, place: Place) -> Option<Vec<u8>> {
     let first = place.index.checked_mul(256)?;
     let mut bytes = Vec::new();
     for index in first..first.checked_add(u64::from(place.width))? {
-        let row = file.statements.binary_search_by_key(&index, |row| row.index).ok();
-        let row = row.and_then(|at| file.statements.get(at))?;
-        push_entry(&mut bytes, &commitment(&row.salt, row.statement.as_bytes()).0).ok()?;
+        let shown = file.statements.binary_search_by_key(&index, |row| row.index).ok();
+        let entry = match shown.and_then(|at| file.statements.get(at)) {
+            Some(row) => commitment(&row.salt, row.statement.as_bytes()),
+            None => file.hidden.iter().find(|hidden| hidden.index == index)?.entry,
+        };
+        push_entry(&mut bytes, &entry.0).ok()?;
     }
     Some(bytes)
 }

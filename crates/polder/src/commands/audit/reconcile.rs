@@ -73,7 +73,7 @@ async fn read(source: &Source, pairs: &mut Pairs, mismatched: &mut Vec<Finding>)
                 mismatched.extend(pairs.take(&log, row.index, &statement));
             }
         }
-        if page.next <= from || page.statements.is_empty() {
+        if page.next <= from {
             return Ok(());
         }
         from = page.next;
