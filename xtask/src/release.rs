@@ -22,10 +22,7 @@ pub fn task(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::usage(format!("release takes no `{arg}`"), "run `cargo xtask release`"));
     }
     let root = process::root()?;
-    process::run(
-        process::cargo(&root)
-            .args(["build", "--profile", "dist", "--locked", "--workspace", "--bins"]),
-    )?;
+    process::run(process::cargo(&root).args(["build", "--profile", "dist", "--locked", "--workspace", "--bins"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let binary = root.join(target).join("dist").join(format!("polder{}", std::env::consts::EXE_SUFFIX));
     let size = std::fs::metadata(&binary).map_err(|error| {

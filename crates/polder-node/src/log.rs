@@ -371,19 +371,6 @@ impl Log {
         Ok(self.queue.leaf(leaf))
     }
 
-    /// What signs this log.
-    pub fn signing(&self) -> Arc<Signing> {
-        self.signing.load_full()
-    }
-
-    /// Has other keys sign from now on; what signed before. What is signed last is signed again at once.
-    pub fn sign_with(&self, signing: Signing) -> Result<Arc<Signing>, LogError> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let note = sign(&state.edge, state.root, &self.origin, &signing)?;
-        state.note = note;
-        Ok(self.signing.swap(Arc::new(signing)))
-    }
-
     fn node_chain(&self) -> ChainName {
         ChainName { tenant: None, home: self.node.clone() }
     }
@@ -439,27 +426,6 @@ impl Writer {
             self.write(queue.take(), false).await;
         }
         self.write(queue.take(), true).await;
-    }
-
-    /// Signs the tree as it is; its size. Where a token fails it is asked again, until it signs or the node ends.
-    async fn signed(&self) -> Option<u64> {
-        loop {
-            let failed = {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                match sign(&state.edge, state.root, &self.origin, &self.signing.load()) {
-                    Ok(note) => {
-                        state.note = note;
-                        return Some(state.edge.size());
-                    }
-                    Err(error) => error,
-                }
-            };
-            tracing::error!(error = %failed, "the log cannot be signed: what is decided now waits, or is not covered yet");
-            if self.closed.load(Ordering::Acquire) {
-                return None;
-            }
-            tokio::time::sleep(SIGN_PAUSE).await;
-        }
     }
 
     /// Writes a batch, with the links and the day's statement that are due, or all of the links where the log ends.

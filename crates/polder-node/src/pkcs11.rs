@@ -188,7 +188,7 @@ impl Token {
     /// The key with a public half.
     pub fn by_public(self: &Arc<Self>, public: &[u8; 32]) -> Result<TokenKey, TokenError> {
         let found = self.publics()?.into_iter().find(|(_, key)| key.as_bytes() == public);
-        self.key(found.map(|(_, key)| key), format!("{}", hex::encode(public)))
+        self.key(found.map(|(_, key)| key), hex::encode(public))
     }
 
     fn key(self: &Arc<Self>, public: Option<VerifyingKey>, wanted: String) -> Result<TokenKey, TokenError> {

@@ -50,7 +50,7 @@ pub async fn statements(
     while next < size && rows.len() < STATEMENTS_MAX && bytes < BYTES_MAX {
         let Some(batch) = node.store.batch_at(next).await.map_err(Problem::internal)? else { break };
         let begun = next;
-        for (place, (salt, statement)) in (batch.first..size).zip(&batch.leaves).skip_while(|(place, _)| *place < next)
+        for (place, (salt, statement)) in (batch.first..size).zip(&batch.leaves).skip_while(|(place, _)| *place < begun)
         {
             if rows.len() >= STATEMENTS_MAX || bytes >= BYTES_MAX {
                 break;

@@ -29,11 +29,11 @@ use crate::pkcs11::Token;
 use crate::store::Store;
 use crate::upstream::Replicas;
 
+/// The token, where there is one, and the key of the witness.
+type Opened = (Option<Arc<Token>>, Arc<dyn Signs>);
+
 /// The token, where the configuration names one, and the witness's key. The card names keys in a token instead of those in files.
-pub(super) fn open_token(
-    config: &Config,
-    keys: &mut NodeKeys,
-) -> Result<(Option<Arc<Token>>, Arc<dyn Signs>), NodeError> {
+pub(super) fn open_token(config: &Config, keys: &mut NodeKeys) -> Result<Opened, NodeError> {
     let witness: Arc<dyn Signs> = Arc::new(keys.key(Role::Witness)?.clone());
     let Some(settings) = &config.keys else { return Ok((None, witness)) };
     let token = Token::open(settings.token.clone())?;

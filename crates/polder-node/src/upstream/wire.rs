@@ -79,7 +79,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
         head.body = Body::Known(0);
     }
     // Two readers of both might not agree where the next answer begins.
-    head.keeps &= !matches!(head.body, Body::ToEnd) && !(chunked && known.is_some());
+    head.keeps &= !(matches!(head.body, Body::ToEnd) || chunked && known.is_some());
     Ok(Some((length, head)))
 }
 

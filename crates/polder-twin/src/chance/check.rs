@@ -42,6 +42,9 @@ pub(super) struct Watch<'a> {
     rest_us: u64,
 }
 
+/// When a process ended, and with which code; neither while it runs, no code where it was killed.
+type Ended = Option<(u64, Option<i32>)>;
+
 /// What was seen of a job.
 struct Job<'a> {
     home: usize,
@@ -58,7 +61,7 @@ struct Job<'a> {
     /// Where it runs now, since when, and since when it should not.
     live: BTreeMap<(usize, Epoch), (u64, Option<u64>)>,
     /// What became of each process: from, until, code.
-    ran: BTreeMap<Epoch, (usize, u64, Option<(u64, Option<i32>)>)>,
+    ran: BTreeMap<Epoch, (usize, u64, Ended)>,
     signed: BTreeMap<Epoch, (usize, RunOutcome, u64)>,
     /// When a person let it run again.
     rerun_us: Option<u64>,

@@ -194,7 +194,7 @@ impl Stage<'_> {
             realm: self.realm,
             version: site.version,
             real: self.plan.real,
-            fully: self.plan.real || self.now_us % 64 == 0,
+            fully: self.plan.real || self.now_us.is_multiple_of(64),
             broken: &mut broken,
         };
         let effects = home.step(now, event, &mut view);

@@ -14,15 +14,13 @@ impl<'a> Watch<'a> {
             Message::Receipted { job, epoch, verdict } if *verdict != Verdict::Unknown => {
                 self.answered(to, *job, *epoch, *verdict);
             }
-            Message::SliceGiven { ask, microeur, .. } => {
-                if *microeur > 0 && !self.money.gave(from, *ask, *microeur) {
-                    self.wrong("a slice was given before it was written".to_owned());
-                }
+            Message::SliceGiven { ask, microeur, .. } if *microeur > 0 && !self.money.gave(from, *ask, *microeur) => {
+                self.wrong("a slice was given before it was written".to_owned());
             }
-            Message::Done { receipt, .. } if !self.is_liar(from) => {
-                if !self.runs.contains(&(from, receipt.value.job, receipt.value.epoch)) {
-                    self.wrong("a receipt was sent before it was written".to_owned());
-                }
+            Message::Done { receipt, .. }
+                if !self.is_liar(from) && !self.runs.contains(&(from, receipt.value.job, receipt.value.epoch)) =>
+            {
+                self.wrong("a receipt was sent before it was written".to_owned());
             }
             _ => {}
         }
