@@ -98,9 +98,8 @@ fn an_erasure_unlinks_a_leaf_and_says_so_everywhere_and_a_hold_forbids_it() {
     assert_eq!((&said["leaves"], &said["ground"]), (&json!([[place, place]]), &json!("erasure")));
     assert!(!said.to_string().contains(&gone[9..]), "it names the place and not the id");
     let (leaf, out) = (deletion["leaf"].to_string(), demo.around().join("deletion.cose"));
-    let socket = demo.node_folder("bank-home").join("state/api.sock");
     let export = ["receipt", "export", &leaf, "--part", "deletion", "--format", "cose", "--out", out.to_str().unwrap()];
-    let exported = demo.polder(&[&export[..], &["--socket", socket.to_str().unwrap()]].concat());
+    let exported = bank(&demo, &export);
     assert_eq!(exported.code, 0, "{exported:?}");
     let verified = alone(&demo, &["verify", out.to_str().unwrap()]);
     assert!(verified.stdout.contains("deleted 1 statements") && verified.stdout.contains("`log-duty`"), "{verified:?}");

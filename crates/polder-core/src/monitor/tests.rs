@@ -360,7 +360,9 @@ impl Federation {
 
     /// Bends a decision as the lie wants it; whether the work goes where the bent one says.
     fn bend(&mut self, record: &mut DecisionRecord) -> bool {
-        let refused = record.verdicts.iter().position(|verdict| !verdict.causes.is_empty());
+        // Who could not be reached, or refused by itself, is the home's word: nothing else can be told of that.
+        let by_rule = |cause: &Cause| matches!(cause.layer, LayerKind::Baseline | LayerKind::Owner | LayerKind::Labels);
+        let refused = record.verdicts.iter().position(|verdict| verdict.causes.iter().any(by_rule));
         let admitted: Vec<usize> =
             (0..record.verdicts.len()).filter(|n| record.verdicts[*n].causes.is_empty()).collect();
         let worse = admitted.iter().find(|n| Some(&record.verdicts[**n].factory) != record.statement.factory.as_ref());

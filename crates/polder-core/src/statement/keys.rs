@@ -1,4 +1,5 @@
-//! The statement about a change of a node's keys.
+//! The statement about a change of a node's keys, signed by the identity, so that the log shows since when which key counts. What follows
+//! from it is absent: that is `keys/history.rs`.
 
 use serde::{Deserialize, Serialize};
 

@@ -23,7 +23,7 @@ const OBJECTS_MAX: usize = 20_000;
 /// How much earlier than its last leaf a run may have decided what it lost, in milliseconds.
 const CUT_SLACK_MS: u64 = 1_000;
 /// Most rounds of fetching what a decision names: a list, tables, what those name.
-const ROUNDS_MAX: usize = 4;
+const ROUNDS_MAX: usize = 12;
 /// Most checkpoints that others were shown which are compared in one look, for each log.
 const OTHERS_MAX: usize = 1_000;
 

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use polder_core::keys::history::KeyAct;
-use polder_core::statement::v1::{Ground, HoldAct, HoldScope, How, Source, Statement};
+use polder_core::statement::v1::{DeletionStatement, Ground, HoldAct, HoldScope, How, Source, Statement};
 use serde_json::{Value, json};
 
 use super::nodes;
@@ -94,20 +94,7 @@ pub fn says(statement: &Statement) -> Option<String> {
             let (taken, dropped) = (one.taken.len(), one.dropped.len());
             format!("`{}` took in {taken} facts about `{}` from {source}, and {dropped} are gone", one.node, one.about)
         }
-        Statement::Deletion(one) => {
-            let count: u64 = one.leaves.iter().map(|(first, last)| last - first + 1).sum();
-            let why = match one.ground {
-                Ground::Age => "their time was over".to_owned(),
-                Ground::Word => format!("on the word of the {}", one.by),
-                Ground::Erasure => format!("as an erasure, on the word of the {}", one.by),
-            };
-            let on = render::date(&one.at_ms.into());
-            let places = places(&one.leaves);
-            format!(
-                "`{}` deleted {count} statements on {on} under class `{}`, {why}: leaves {places}",
-                one.node, one.class
-            )
-        }
+        Statement::Deletion(one) => deletion(one),
         Statement::Hold(one) => {
             let what = match &one.scope {
                 HoldScope::Tenant(tenant) => format!("everything of tenant `{tenant}`"),
@@ -142,6 +129,23 @@ pub fn says(statement: &Statement) -> Option<String> {
             format!("`{}` goes by another {}", one.home, parts.join(", "))
         }
     })
+}
+
+/// What a deletion says.
+fn deletion(one: &DeletionStatement) -> String {
+    let count: u64 = one
+        .leaves
+        .iter()
+        .map(|(first, last)| last.saturating_sub(*first).saturating_add(1))
+        .fold(0, u64::saturating_add);
+    let why = match one.ground {
+        Ground::Age => "their time was over".to_owned(),
+        Ground::Word => format!("on the word of the {}", one.by),
+        Ground::Erasure => format!("as an erasure, on the word of the {}", one.by),
+    };
+    let on = render::date(&one.at_ms.into());
+    let places = places(&one.leaves);
+    format!("`{}` deleted {count} statements on {on} under class `{}`, {why}: leaves {places}", one.node, one.class)
 }
 
 /// How many ranges are named.
