@@ -594,6 +594,10 @@ fn every_lie_is_found_and_by_what() {
             if !federation.told && !matches!(lie, Lie::Truncated | Lie::SplitView) {
                 continue;
             }
+            // A crash of the home at that time may have lost the decision: then the execution is listed, and nobody accused.
+            if lie == Lie::MadeUp && !federation.cuts.is_empty() {
+                continue;
+            }
             told += 1;
             let found = monitor(&federation, decides);
             assert!(found.iter().any(|one| kinds.contains(&one.kind)), "{lie:?}, seed {seed}: {found:?}");
