@@ -281,7 +281,7 @@ impl Bench {
         drop(std::fs::remove_dir_all(self.state().join("log")));
     }
 
-    /// Puts an object beside the log of the stopped node.
+    /// Puts an object, packed as the database keeps it, beside the log of the stopped node.
     fn put_object(&self, digest: &[u8], bytes: &[u8]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -411,7 +411,7 @@ fn a_node_that_lies_is_found_and_by_what() {
     ];
     for (name, kind, change, expected) in lies {
         bench.restore(&honest);
-        bench.put_object(&denied, deny.as_bytes());
+        bench.put_object(&denied, &literal(deny.as_bytes()));
         bench.rewrite(&changed(&rows, kind, change), false);
         let running = bench.start();
         let found = bench.monitor(&[&socket], &[]);
