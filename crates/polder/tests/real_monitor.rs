@@ -364,8 +364,11 @@ fn a_node_that_lies_is_found_and_by_what() {
     let shrunk = bench.monitor(&[&socket], &with_state);
     assert!(shrunk.code == 5 && kinds(&shrunk).contains(&"shrunk".to_owned()), "{shrunk:?}");
     bench.ask(6);
-    let forked = bench.monitor(&[&socket], &with_state);
-    assert!(kinds(&forked).contains(&"fork".to_owned()), "{forked:?}");
+    // It shows once the log is published at the size that was seen.
+    let forked = support::until("the fork", || {
+        let look = bench.monitor(&[&socket], &with_state);
+        kinds(&look).contains(&"fork".to_owned()).then_some(look)
+    });
     let evidence =
         forked.json()["findings"].as_array().unwrap().iter().find(|one| one["kind"] == "fork").cloned().unwrap();
     assert!(evidence["evidence"]["first"].is_string() && evidence["index"].is_u64(), "{evidence}");
