@@ -12,11 +12,13 @@ use polder_core::dsse;
 use polder_core::export::{Anchors, Beside, verify_cose, verify_tlog_proof};
 use polder_core::facts::Passport;
 use polder_core::keys::{NodeCard, Signed};
+use polder_core::membership::{Answer, Departure, Invitation, JoinRequest};
 use polder_core::merkle::{self, Tree};
 use polder_core::note::{Checkpoint, Note, SignatureLine, VerifierKey};
 use polder_core::receipt::{self, Half, Sealed};
 use polder_core::replay::{Sources, SourcesFile};
 use polder_core::statement::v1::Statement;
+use polder_core::ticket::right::{Issuers, Link, Presented, Revoked, check_right};
 use polder_core::ticket::{Capability, Ticket};
 use polder_core::tiles::{self, Kind, Place, TileError};
 use polder_core::tlog_policy::Policy;
@@ -90,6 +92,19 @@ fn again<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Option<T> {
     Some(read)
 }
 
+/// A factory that knows nobody.
+struct Nobody;
+
+impl Issuers for Nobody {
+    fn authorities(&self, _: &polder_core::ids::NodeId) -> Vec<ed25519_dalek::VerifyingKey> {
+        Vec::new()
+    }
+
+    fn is_revoked(&self, _: &[u8; 16]) -> bool {
+        false
+    }
+}
+
 /// What peers send each other, and what replays read: one meaning, and nothing that holds without a key.
 pub fn peer(bytes: &[u8]) {
     let Ok(key) = VerifierKey::parse(KEY) else { return };
@@ -97,7 +112,9 @@ pub fn peer(bytes: &[u8]) {
         let _ = ticket.digest();
     }
     if let Some(signed) = again::<Signed<Capability>>(bytes) {
-        let _ = signed.check_again(&signed.value.home, &signed.value.factory, 0);
+        let (speaker, factory) = (&signed.value.home, &signed.value.factory);
+        let presented = Presented { speaker, key: None, factory, now_ms: signed.value.from_ms, version: 1 };
+        assert!(check_right(&signed, &[], &presented, &Nobody).is_err());
     }
     if let Some(evidence) = again::<Evidence>(bytes) {
         assert!(evidence.check(&key).is_err());
@@ -109,6 +126,13 @@ pub fn peer(bytes: &[u8]) {
     if let Some(file) = again::<SourcesFile>(bytes) {
         let _ = Sources::try_from(file);
     }
+    // Whoever changes a byte of what an identity signed has no signature; the corpus has no such keys at all.
+    again::<Signed<Invitation>>(bytes).into_iter().for_each(|signed| assert!(signed.check().is_err()));
+    again::<Signed<JoinRequest>>(bytes).into_iter().for_each(|signed| assert!(signed.check().is_err()));
+    again::<Signed<Answer>>(bytes).into_iter().for_each(|signed| assert!(signed.check().is_err()));
+    again::<Signed<Departure>>(bytes).into_iter().for_each(|signed| assert!(signed.check().is_err()));
+    again::<Signed<Revoked>>(bytes).into_iter().for_each(|signed| assert!(signed.check(&[]).is_err()));
+    let _ = again::<Signed<Link>>(bytes);
     let _ = again::<Passport>(bytes);
     let _ = again::<NodeCard>(bytes);
     let _ = again::<Sealed>(bytes);

@@ -22,6 +22,7 @@ pub mod keys;
 pub mod labels;
 pub mod ledger;
 
+pub mod membership;
 pub mod merkle;
 pub mod monitor;
 pub mod note;

@@ -312,6 +312,7 @@ fn says(statement: &Statement) -> &NodeId {
         Statement::Deletion(one) => &one.node,
         Statement::Hold(one) => &one.node,
         Statement::Key(one) => &one.change.node,
+        Statement::Member(one) => &one.node,
         Statement::Link(one) => &one.node,
         Statement::Day(one) => &one.node,
     }

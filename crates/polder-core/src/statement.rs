@@ -29,6 +29,7 @@ pub mod v1 {
     pub use super::changes::{Before, Grounds, ImportStatement, Source, TakenFact, ViewStatement};
     pub use super::keeping::{DeletionStatement, Ground, HoldAct, HoldScope, HoldStatement};
     pub use super::keys::KeyStatement;
+    pub use crate::membership::MemberStatement;
 
     /// Any statement; the field `statement` names which.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub mod v1 {
         /// A node's key was rotated or revoked.
         #[serde(rename = "polder/key/v1")]
         Key(KeyStatement),
+        /// A membership began or ended.
+        #[serde(rename = "polder/member/v1")]
+        Member(MemberStatement),
         /// A node says which places of its log have the next numbers of a chain.
         #[serde(rename = "polder/link/v1")]
         Link(LinkStatement),
@@ -295,6 +299,7 @@ pub mod v1 {
                 Self::Deletion(_) => "deletion",
                 Self::Hold(_) => "hold",
                 Self::Key(_) => "key",
+                Self::Member(_) => "member",
                 Self::Link(_) => "link",
                 Self::Day(_) => "day",
             }

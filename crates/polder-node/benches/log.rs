@@ -64,7 +64,7 @@ async fn open(folder: &Path) -> (Log, Store) {
     let store = Store::open(&folder.join("node.db")).await.unwrap();
     let archive = Archive::folder(&folder.join("log")).unwrap();
     let signing = Signing::of(key, Arc::new(keys.card.clone()));
-    let log = Log::open_in(Some(archive), store.clone(), signing).await.unwrap();
+    let log = Log::open_in(Some(archive), store.clone(), signing, &[]).await.unwrap();
     log.count(None);
     (log, store)
 }

@@ -33,7 +33,7 @@ pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
 pub use keys::{Keys, KeysConfig, PIN_VARIABLE};
 pub use limits::Limits;
-pub use log::{LogConfig, S3, Tiles};
+pub use log::{LogConfig, S3, Tiles, WITNESSES_MAX};
 pub use retention::Retention;
 pub use telemetry::TelemetryConfig;
 
@@ -80,6 +80,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where peers connect.
     pub peer_listen: Option<SocketAddr>,
+    /// Where peers reach it, as others see it.
+    pub peer_address: Option<SocketAddr>,
     /// The other members.
     pub members: Vec<Member>,
     /// Largest request body that is read, in bytes.
@@ -103,13 +105,14 @@ pub struct Config {
 }
 
 /// Another node of the federation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// Its public keys.
     pub card: NodeCard,
-    /// Where peers reach it.
-    pub address: SocketAddr,
+    /// Where peers reach it; absent for one that only connects outwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
     /// Whether it is a factory.
     pub factory: bool,
 }
@@ -358,6 +361,8 @@ impl Config {
             log,
             listen: raw.listen,
             peer_listen: raw.peer_listen,
+            // Whoever listens on every address must say by which one it is reached.
+            peer_address: raw.peer_address.or(raw.peer_listen.filter(|address| !address.ip().is_unspecified())),
             members,
             limits: raw.serve.unwrap_or_default().check(&content)?,
             body_bytes_max: raw.body_bytes_max.unwrap_or(BODY_BYTES_MAX),

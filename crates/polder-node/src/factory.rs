@@ -8,28 +8,31 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ed25519_dalek::VerifyingKey;
 use polder_core::canonical::Digest;
 use polder_core::facts::{Passport, Profile, TrustedIssuer, believe};
-use polder_core::ids::{ModelId, NodeId, TenantId};
-use polder_core::keys::{NodeCard, Role, Signed};
+use polder_core::ids::{ModelId, NodeId};
+use polder_core::keys::{NodeCard, Role};
+use polder_core::membership::SPOKEN;
 use polder_core::placement::{self, NO_CAPACITY};
 use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::receipt::{Half, Sealed};
 use polder_core::request::Request;
 use polder_core::statement::v1::Statement;
-use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Capability, Ticket};
+use polder_core::ticket::{CAPABILITY_MS_MAX, CLOCK_SKEW_MS_MAX, Ticket, TicketError};
 
 use crate::clock::now_ms;
-use crate::config::{ConfigError, FactoryConfig, Member};
+use crate::config::{ConfigError, FactoryConfig};
 use crate::inference::Engine;
 use crate::log::Log;
-use crate::peers::wire::{Envelope, Frame, Offer, Status, VERSION, Work};
+use crate::metrics;
+use crate::peers::wire::{Envelope, Frame, Offer, Status, VERSION_LEAST, Work};
 use crate::policies::{self, InForce};
 use crate::store::Store;
 
+mod rights;
 mod run;
 
+pub use rights::Rights;
 pub use run::Frames;
 use run::Run;
 
@@ -49,7 +52,7 @@ pub struct Factory {
     engine: Arc<dyn Engine>,
     log: Log,
     store: Store,
-    homes: BTreeMap<NodeId, VerifyingKey>,
+    rights: Rights,
     price_microeur_per_mtok: u64,
     places: u32,
     taken_max: u32,
@@ -57,8 +60,6 @@ pub struct Factory {
     nonces: Mutex<Nonces>,
     /// What the factory's own facts and terms said before.
     answers: Mutex<Answers>,
-    /// The last capability of each home and tenant that was found good: it is verified once.
-    capabilities: Mutex<BTreeMap<(NodeId, TenantId), Signed<Capability>>>,
 }
 
 /// Nonces seen lately, in two generations.
@@ -91,8 +92,6 @@ struct Read {
 
 /// Most requests whose answers are kept; past that all are asked again.
 const ANSWERS_MAX: usize = 4096;
-/// Most capabilities that are kept as verified.
-const CAPABILITIES_MAX: usize = 4096;
 
 /// A request that may run.
 struct Admitted {
@@ -119,16 +118,12 @@ impl Factory {
     pub async fn new(
         card: &NodeCard,
         config: &FactoryConfig,
-        members: &[Member],
         schema: Arc<PolicySchema>,
         engine: Arc<dyn Engine>,
         log: Log,
         store: Store,
     ) -> Result<Self, ConfigError> {
         let terms = policies::load(LayerKind::Terms, &config.terms, &schema, &store).await?;
-        let own = [card];
-        let cards = members.iter().map(|member| &member.card).chain(own);
-        let homes = cards.filter_map(|card| Some((card.node.clone(), card.key(Role::Authority).ok()?))).collect();
         // A factory takes its own passport at its word: its terms may read what it says of itself.
         let issuers = config.passport.iter().map(|signed| TrustedIssuer {
             issuer: signed.fact.issuer.clone(),
@@ -147,14 +142,13 @@ impl Factory {
             engine,
             log,
             store,
-            homes,
+            rights: Rights::new(&card.node),
             price_microeur_per_mtok: config.price_microeur_per_mtok,
             places: u32::try_from(config.places).unwrap_or(u32::MAX),
             taken_max: u32::try_from(config.places.saturating_add(config.queue)).unwrap_or(u32::MAX),
             taken: Arc::new(AtomicU32::new(0)),
             nonces: Mutex::default(),
             answers: Mutex::default(),
-            capabilities: Mutex::default(),
         })
     }
 
@@ -185,7 +179,8 @@ impl Factory {
             Some(Offer { model, context_tokens, chat, embed, rerank, image })
         };
         Status {
-            version: VERSION,
+            version: VERSION_LEAST,
+            versions: Some(SPOKEN),
             node: self.node.clone(),
             terms_file: terms.file.clone(),
             terms: terms.text.clone(),
@@ -218,66 +213,53 @@ impl Factory {
         self.log.seal(self.execution(home, decision).await?)
     }
 
-    /// Runs an envelope that arrived in the channel of `home`, or says why not. `near` says that the home is this very node,
-    /// and shares its log.
-    pub fn run(self: &Arc<Self>, home: &NodeId, envelope: Envelope, near: bool) -> Frames {
-        match self.admit(home, envelope) {
+    /// What it knows of the rights to use it.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Runs an envelope that arrived in the channel of a node, which showed a key there, or says why not. `near` says that this is
+    /// the very same node, and shares its log.
+    pub fn run(self: &Arc<Self>, from: (&NodeId, Option<&[u8; 32]>), envelope: Envelope, near: bool) -> Frames {
+        match self.admit(from, envelope) {
             Ok(admitted) => Run::begin(self, admitted, near),
             Err(causes) => Box::pin(futures_util::stream::iter([Frame::Refused(causes)])),
         }
     }
 
     /// Everything that must hold before the engine hears of a request.
-    fn admit(&self, home: &NodeId, envelope: Envelope) -> Result<Admitted, Vec<Cause>> {
+    fn admit(&self, from: (&NodeId, Option<&[u8; 32]>), envelope: Envelope) -> Result<Admitted, Vec<Cause>> {
         let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
         let now = now_ms();
-        self.check_capability(home, &envelope.capability, now)?;
-        let ticket = &envelope.ticket;
-        let named = ticket.home == *home
+        let limits = self.rights.check(from, &self.node, &envelope, now)?;
+        let (ticket, capability) = (&envelope.ticket, &envelope.capability.value);
+        let named = ticket.home == capability.home
             && ticket.factory == self.node
-            && ticket.request.tenant == envelope.capability.value.tenant
+            && ticket.request.tenant == capability.tenant
             && ticket.body == envelope.body_digest();
         if !named {
+            metrics::peer_refused("misdirected");
             return Err(refused("ticket", "the ticket names another channel, tenant or request".to_owned()));
+        }
+        if !limits.admit(&ticket.request, ticket.tokens_max) {
+            metrics::peer_refused(TicketError::Limits.cause());
+            return Err(refused("capability", TicketError::Limits.to_string()));
         }
         let Envelope { ticket, digest, work, .. } = envelope;
         let work = work.open().map_err(|e| refused("ticket", e.to_string()))?;
         let (action, model) = work.asks();
         let named = ticket.request.model.as_ref().map(ModelId::as_str);
         if ticket.request.action != action || named != Some(model) || work.tokens_max() > ticket.tokens_max {
+            metrics::peer_refused("misdirected");
             return Err(refused("ticket", "the work is not what the ticket allows".to_owned()));
         }
         if !self.first_use(ticket.nonce, now) {
+            metrics::peer_refused("replayed");
             return Err(refused("ticket", "this ticket was used before".to_owned()));
         }
         let terms = self.decide_again(&ticket, now)?;
         let digest = digest.map_or_else(|| ticket.digest(), Ok).map_err(|e| refused("ticket", e.to_string()))?;
         Ok(Admitted { ticket, digest, work, terms, place: self.take_place()? })
-    }
-
-    /// Checks a capability; its signature only the first time that it comes.
-    fn check_capability(&self, home: &NodeId, capability: &Signed<Capability>, now: u64) -> Result<(), Vec<Cause>> {
-        let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
-        let authority =
-            self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
-        let key = (home.clone(), capability.value.tenant.clone());
-        let known = {
-            let held = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
-            held.get(&key).is_some_and(|held| held == capability)
-        };
-        let checked = match known {
-            true => capability.check_again(home, &self.node, now),
-            false => capability.check(home, authority, &self.node, now),
-        };
-        checked.map_err(|e| refused("capability", e.to_string()))?;
-        if !known {
-            let mut held = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() >= CAPABILITIES_MAX {
-                held.clear();
-            }
-            held.insert(key, capability.clone());
-        }
-        Ok(())
     }
 
     /// Asks the terms, or remembers what they said of the very same request, terms and facts.

@@ -1,8 +1,9 @@
 //! The care of a node's keys: their history, rotation with an overlap, and revocation.
 //!
 //! A change is a statement in the log, signed by the identity and by a key of the role; it is written in one transaction with the new
-//! history, which the identity signs too and everybody may read (`/log/keys`). Only the log's key is changed here. The witness's,
-//! the transport's and the authority's are absent: others pin those by the members' file, and a change of them goes through it.
+//! history, which the identity signs too and everybody may read (`/log/keys`). Members pin the identity and follow the history. During an
+//! overlap both of the log's and the witness's keys sign; of the transport's and the authority's the one that goes stays in force until it
+//! is over, so that whoever has not heard of the next misses nothing. Changing the identity is absent: that is another node.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use http::StatusCode;
 use polder_core::ids::NodeId;
 use polder_core::keys::history::{KeyAct, KeyChange, KeyHistory, KeyLife};
-use polder_core::keys::{NodeCard, Role, Signed};
+use polder_core::keys::{NodeCard, ROLES, Role, Signed};
 use polder_core::note::{Signs, VerifierKey};
 use polder_core::statement::v1::{KeyStatement, Statement};
 use serde_json::{Value, json};
@@ -24,16 +25,18 @@ use crate::keys::{KeyError, NodeKeys, existing_key, new_key};
 use crate::log::alarms::{Alarms, LearnError};
 use crate::log::{Face, Log, LogError, Signing};
 use crate::node::Node;
+use crate::peers::Remote;
 use crate::pkcs11::{Token, TokenError, TokenKey};
 use crate::shutdown::Shutdown;
 use crate::store::{Beside, Store, StoreError};
 
-/// The files in which the log's key may lie: in use, before that, and on its way.
-const CURRENT: &str = "log.key";
-const BEFORE: &str = "log.old.key";
-const NEXT: &str = "log.next.key";
 /// Longest overlap, in milliseconds: 90 days.
 const OVERLAP_MS_MAX: u64 = 90 * 86_400_000;
+
+mod ring;
+
+use ring::Places;
+pub use ring::Ring;
 
 /// How long a member has to take in a history.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,47 +57,30 @@ pub enum CareError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// A key that the history names is nowhere.
-    #[error("the log's key {0} is neither in `keys/` nor in the token: put it back; without it this log cannot go on")]
-    Gone(String),
+    #[error("the {0} key {1} is neither in `keys/` nor in the token: put it back; without it this node cannot go on")]
+    Gone(String, String),
     /// A change that cannot be.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl CareError {
+    fn gone(role: Role, public: &[u8; 32]) -> Self {
+        Self::Gone(format!("{role:?}").to_lowercase(), hex::encode(public))
+    }
 }
 
 /// A node's keys and their lives.
 pub struct KeyCare {
     folder: PathBuf,
     identity: SigningKey,
-    card: NodeCard,
+    node: NodeId,
+    ring: RwLock<Arc<Ring>>,
     token: Option<Arc<Token>>,
     history: RwLock<Arc<Signed<KeyHistory>>>,
     store: Store,
     /// One change at a time.
     turn: Mutex<()>,
-}
-
-/// Where the keys that sign lie.
-struct Places<'a> {
-    folder: &'a Path,
-    token: Option<&'a Arc<Token>>,
-}
-
-impl Places<'_> {
-    /// The key with a public half, wherever it lies.
-    fn find(&self, public: &[u8; 32]) -> Result<Arc<dyn Signs>, CareError> {
-        for name in [CURRENT, NEXT, BEFORE] {
-            if let Some(key) = existing_key(&self.folder.join(name))?
-                && key.verifying_key().as_bytes() == public
-            {
-                return Ok(Arc::new(key));
-            }
-        }
-        match self.token.map(|token| token.by_public(public)) {
-            Some(Ok(key)) => Ok(Arc::new(key)),
-            Some(Err(error)) if !matches!(error, TokenError::Key { .. }) => Err(error.into()),
-            _ => Err(CareError::Gone(hex::encode(public))),
-        }
-    }
 }
 
 impl KeyCare {
@@ -118,10 +104,12 @@ impl KeyCare {
                 first
             }
         };
+        let ring = Ring::at(&history.value, &Places { folder, token: token.as_ref() }, now_ms())?;
         let care = Self {
             folder: folder.to_owned(),
             identity: keys.identity.clone(),
-            card: keys.card.clone(),
+            node: keys.card.node.clone(),
+            ring: RwLock::new(Arc::new(ring)),
             token,
             history: RwLock::new(Arc::new(history)),
             store,
@@ -138,12 +126,12 @@ impl KeyCare {
 
     /// What signs the log by a history; `next` is a key that is not at rest under its name yet.
     fn signing(&self, history: &KeyHistory, next: Option<Arc<dyn Signs>>) -> Result<Signing, CareError> {
-        let places = Places { folder: &self.folder, token: self.token.as_ref() };
+        let places = self.places();
         let now = now_ms();
         let face = |life: &KeyLife| {
             let given = next.clone().filter(|key| *key.public().as_bytes() == life.key);
-            let key = given.map_or_else(|| places.find(&life.key), Ok)?;
-            Ok::<_, CareError>(Face { key, card: Arc::new(self.card_with(&life.key)?) })
+            let key = given.map_or_else(|| places.find(Role::Log, &life.key), Ok)?;
+            Ok::<_, CareError>(Face { key, card: Arc::new(self.card_with(history, &life.key, now)?) })
         };
         let missing = || CareError::Invalid("the node's key history has no log key in use".to_owned());
         let current = face(history.current(Role::Log).ok_or_else(missing)?)?;
@@ -155,35 +143,88 @@ impl KeyCare {
         Ok(Signing { current, before, ever })
     }
 
-    /// The node's card with another log key.
-    fn card_with(&self, log: &[u8; 32]) -> Result<NodeCard, CareError> {
-        let mut keys: BTreeMap<Role, [u8; 32]> = self.card.keys.iter().map(|(role, held)| (*role, held.key)).collect();
+    fn places(&self) -> Places<'_> {
+        Places { folder: &self.folder, token: self.token.as_ref() }
+    }
+
+    /// The keys that count now, apart from the log's.
+    pub fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The key that is shown in channels.
+    pub fn channel_key(&self) -> Result<SigningKey, CareError> {
+        self.ring().transport.first().cloned().ok_or_else(|| CareError::gone(Role::Transport, &[0; 32]))
+    }
+
+    /// The key that signs capabilities and declared facts.
+    pub fn authority(&self) -> Result<SigningKey, CareError> {
+        self.ring().authority.first().cloned().ok_or_else(|| CareError::gone(Role::Authority, &[0; 32]))
+    }
+
+    /// The card with the keys in force now.
+    pub fn card(&self) -> Result<NodeCard, CareError> {
+        let (history, now) = (self.history(), now_ms());
+        let log = history.value.in_force(Role::Log, now).first().copied().unwrap_or_default();
+        self.card_with(&history.value, &log, now)
+    }
+
+    /// The node's card with a log key, and the other keys that are in force by a history.
+    fn card_with(&self, history: &KeyHistory, log: &[u8; 32], now_ms: u64) -> Result<NodeCard, CareError> {
+        let key = |role: Role| Some((role, *history.in_force(role, now_ms).first()?));
+        let mut keys: BTreeMap<Role, [u8; 32]> = ROLES.into_iter().filter_map(key).collect();
         keys.insert(Role::Log, *log);
-        let card = NodeCard::sign(self.card.node.clone(), &self.identity, &keys);
+        let card = NodeCard::sign(self.node.clone(), &self.identity, &keys);
         card.map_err(|error| CareError::Invalid(error.to_string()))
     }
 
-    /// Gives the log a new key; both sign for a while.
-    pub async fn rotate(&self, log: (&Log, &Alarms), overlap_ms: u64, label: Option<&str>) -> Result<Value, CareError> {
+    /// Brings the keys that count to what they are now; whether any has changed, by a change or by the end of an overlap.
+    pub fn renew(&self, log: &Log) -> Result<bool, CareError> {
+        let history = self.history();
+        let ring = Ring::at(&history.value, &self.places(), now_ms())?;
+        if ring.publics() == self.ring().publics() {
+            return Ok(false);
+        }
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        // The card in receipts names all keys.
+        drop(log.sign_with(self.signing(&history.value, None)?)?);
+        Ok(true)
+    }
+
+    /// Gives a role a new key; both count for a while.
+    pub async fn rotate(
+        &self,
+        role: Role,
+        log: (&Log, &Alarms),
+        overlap_ms: u64,
+        label: Option<&str>,
+    ) -> Result<Value, CareError> {
         if overlap_ms > OVERLAP_MS_MAX {
             return Err(CareError::Invalid("an overlap is at most 90 days".to_owned()));
         }
         let at_ms = now_ms();
-        self.change(log, KeyAct::Rotated, at_ms, at_ms.saturating_add(overlap_ms), label).await
+        self.change(role, log, KeyAct::Rotated, at_ms, at_ms.saturating_add(overlap_ms), label).await
     }
 
-    /// Takes the log's key out of use at once, for it is not to be trusted since an instant.
-    pub async fn revoke(&self, log: (&Log, &Alarms), since_ms: u64, label: Option<&str>) -> Result<Value, CareError> {
+    /// Takes a role's key out of use at once, for it is not to be trusted since an instant.
+    pub async fn revoke(
+        &self,
+        role: Role,
+        log: (&Log, &Alarms),
+        since_ms: u64,
+        label: Option<&str>,
+    ) -> Result<Value, CareError> {
         let at_ms = now_ms();
         if since_ms > at_ms {
             let message = "`since_ms` lies in the future: a key is distrusted from now or from before";
             return Err(CareError::Invalid(message.to_owned()));
         }
-        self.change(log, KeyAct::Revoked, at_ms, since_ms, label).await
+        self.change(role, log, KeyAct::Revoked, at_ms, since_ms, label).await
     }
 
     async fn change(
         &self,
+        role: Role,
         (log, alarms): (&Log, &Alarms),
         act: KeyAct,
         at_ms: u64,
@@ -192,76 +233,101 @@ impl KeyCare {
     ) -> Result<Value, CareError> {
         let _turn = self.turn.lock().await;
         let before = self.history();
+        let next = self.next(role, label)?;
+        let (history, statement) = self.changed(&before.value, role, act, (at_ms, bound_ms), &next)?;
+        // The log's key changes first, so that the checkpoint that covers the statement is signed as it says.
+        let was = match role {
+            Role::Log => Some(log.sign_with(self.signing(&history, Some(Arc::clone(&next)))?)?),
+            _ => None,
+        };
+        let invalid = |error: String| CareError::Invalid(error);
+        let history = history.sign(&self.identity).map_err(|error| invalid(error.to_string()))?;
+        let bytes = serde_json::to_vec(&history).map_err(|error| invalid(error.to_string()))?;
+        let beside = Beside::Keys(self.node.to_string(), bytes);
+        let written = match log.append_beside(&Statement::Key(statement), beside).await {
+            Ok(pending) => pending.covered().await,
+            Err(error) => Err(error),
+        };
+        let leaf = match (written, was) {
+            (Ok(leaf), _) => leaf,
+            (Err(error), Some(was)) => {
+                log.sign_with((*was).clone())?;
+                return Err(error.into());
+            }
+            (Err(error), None) => return Err(error.into()),
+        };
+        let known = log.signing().ever.iter().map(|key| VerifierKey::of_log(&self.node, *key)).collect();
+        alarms.own_keys(known);
+        *self.history.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(history);
+        self.settle(role, next.public().as_bytes())?;
+        tracing::warn!(number = self.history().value.number, "a key of this node was changed");
+        Ok(json!({
+            "leaf": leaf, "use": role, "key": hex::encode(next.public().as_bytes()), "history": *self.history(),
+        }))
+    }
+
+    /// The history after a change, and the statement about it.
+    fn changed(
+        &self,
+        before: &KeyHistory,
+        role: Role,
+        act: KeyAct,
+        (at_ms, bound_ms): (u64, u64),
+        next: &Arc<dyn Signs>,
+    ) -> Result<(KeyHistory, KeyStatement), CareError> {
         let invalid = |message: String| CareError::Invalid(message);
         let overlapping = |life: &KeyLife| life.until_ms.is_some_and(|until| at_ms < until);
-        if act == KeyAct::Rotated && before.value.trusted(Role::Log).any(overlapping) {
-            return Err(invalid("the overlap of the last rotation is not over: both keys still sign".to_owned()));
+        if act == KeyAct::Rotated && before.trusted(role).any(overlapping) {
+            return Err(invalid("the overlap of the last rotation is not over: both keys still count".to_owned()));
         }
-        let current =
-            before.value.current(Role::Log).ok_or_else(|| invalid("there is no log key in use".to_owned()))?;
-        let next: Arc<dyn Signs> = self.next(label)?;
+        let current = before.current(role).ok_or_else(|| invalid(format!("there is no {role:?} key in use")))?;
         let change = KeyChange {
-            node: self.card.node.clone(),
-            number: before.value.number.saturating_add(1),
-            role: Role::Log,
+            node: self.node.clone(),
+            number: before.number.saturating_add(1),
+            role,
             act,
             key: current.key,
             next: next.public().to_bytes(),
             at_ms,
             bound_ms,
         };
-        let history = before.value.changed(&change).map_err(|error| invalid(error.to_string()))?;
-        let old = log.signing().current.key.clone();
-        let witness = if act == KeyAct::Rotated { &old } else { &next };
+        let history = before.changed(&change).map_err(|error| invalid(error.to_string()))?;
+        // A revoked key may be a thief's: the one that comes signs instead.
+        let old = self.places().find(role, &current.key);
+        let witness = if act == KeyAct::Rotated { old? } else { Arc::clone(next) };
         let statement = KeyStatement {
             identity: change.sign(&self.identity).map_err(invalid)?,
             key: change.sign(witness.as_ref()).map_err(invalid)?,
             change,
         };
-        let signing = self.signing(&history, Some(Arc::clone(&next)))?;
-        let history = history.sign(&self.identity).map_err(|error| invalid(error.to_string()))?;
-        let bytes = serde_json::to_vec(&history).map_err(|error| invalid(error.to_string()))?;
-        // The keys change first, so that the checkpoint that covers the statement is signed as it says.
-        let was = log.sign_with(signing)?;
-        let beside = Beside::Keys(self.card.node.to_string(), bytes);
-        let written = match log.append_beside(&Statement::Key(statement), beside).await {
-            Ok(pending) => pending.covered().await,
-            Err(error) => Err(error),
-        };
-        let leaf = match written {
-            Ok(leaf) => leaf,
-            Err(error) => {
-                log.sign_with((*was).clone())?;
-                return Err(error.into());
-            }
-        };
-        let known = log.signing().ever.iter().map(|key| VerifierKey::of_log(&self.card.node, *key)).collect();
-        alarms.own_keys(known);
-        *self.history.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(history);
-        self.settle(next.public().as_bytes())?;
-        tracing::warn!(number = self.history().value.number, "the log's key was changed");
-        Ok(json!({"leaf": leaf, "key": hex::encode(next.public().as_bytes()), "history": *self.history()}))
+        Ok((history, statement))
     }
 
     /// The key that comes: the token's of a label, or a new one in a file.
-    fn next(&self, label: Option<&str>) -> Result<Arc<dyn Signs>, CareError> {
+    fn next(&self, role: Role, label: Option<&str>) -> Result<Arc<dyn Signs>, CareError> {
         match (label, &self.token) {
+            (Some(_), _) if !matches!(role, Role::Log | Role::Witness) => {
+                let message = "only the keys of `log` and `witness` may lie in a token";
+                Err(CareError::Invalid(message.to_owned()))
+            }
             (Some(label), Some(token)) => {
                 let key: TokenKey = token.by_label(label)?;
                 Ok(Arc::new(key))
             }
             (Some(_), None) => Err(CareError::Invalid("this node has no token: `[keys]` names none".to_owned())),
-            (None, _) => Ok(Arc::new(new_key(&self.folder.join(NEXT))?)),
+            (None, _) => {
+                let [_, next, _] = ring::names(role);
+                Ok(Arc::new(new_key(&self.folder.join(next))?))
+            }
         }
     }
 
     /// Gives the new key's file its name. A crash before this does no harm: keys are found by what they are.
-    fn settle(&self, current: &[u8; 32]) -> Result<(), CareError> {
-        let next = self.folder.join(NEXT);
+    fn settle(&self, role: Role, current: &[u8; 32]) -> Result<(), CareError> {
+        let [file, next, old] = ring::names(role).map(|name| self.folder.join(name));
         if existing_key(&next)?.is_some_and(|key| key.verifying_key().as_bytes() == current) {
             let moved =
                 |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| KeyError::of(from, e.to_string()));
-            let (file, old) = (self.folder.join(CURRENT), self.folder.join(BEFORE));
             if file.exists() {
                 moved(&file, &old)?;
             }
@@ -292,21 +358,33 @@ impl KeyCare {
             }
             lives.push(shown);
         }
-        Ok(json!({"node": history.value.node, "identity": hex::encode(self.card.identity), "keys": lives}))
+        Ok(
+            json!({"node": history.value.node, "identity": hex::encode(self.identity.verifying_key().as_bytes()), "keys": lives}),
+        )
     }
 }
 
-/// Takes in what a member says of its keys. Who brings it does not matter: its identity has signed it.
-pub async fn learned(alarms: &Alarms, body: &[u8]) -> (StatusCode, String) {
-    let Ok(history) = serde_json::from_slice::<Signed<KeyHistory>>(body) else {
-        return (StatusCode::BAD_REQUEST, "not a key history\n".to_owned());
-    };
-    match alarms.learn(&history.value.node, &history).await {
-        Ok(()) => (StatusCode::OK, String::new()),
-        Err(LearnError::History(error)) => (StatusCode::FORBIDDEN, format!("{error}\n")),
-        Err(LearnError::Store(error)) => {
-            tracing::error!(%error, "what a member says of its keys could not be kept");
-            (StatusCode::SERVICE_UNAVAILABLE, String::new())
+impl Node {
+    /// Takes in what a member says of its keys. Who brings it does not matter: its identity has signed it.
+    pub async fn learn_keys(&self, history: &Signed<KeyHistory>) -> Result<(), LearnError> {
+        if self.alarms.learn(&history.value.node, history).await? {
+            self.members.follow(&history.value.node, history.clone());
+        }
+        Ok(())
+    }
+
+    /// The same, as it arrives from peers.
+    pub async fn learned(&self, body: &[u8]) -> (StatusCode, String) {
+        let Ok(history) = serde_json::from_slice::<Signed<KeyHistory>>(body) else {
+            return (StatusCode::BAD_REQUEST, "not a key history\n".to_owned());
+        };
+        match self.learn_keys(&history).await {
+            Ok(()) => (StatusCode::OK, String::new()),
+            Err(LearnError::History(error)) => (StatusCode::FORBIDDEN, format!("{error}\n")),
+            Err(LearnError::Store(error)) => {
+                tracing::error!(%error, "what a member says of its keys could not be kept");
+                (StatusCode::SERVICE_UNAVAILABLE, String::new())
+            }
         }
     }
 }
@@ -323,12 +401,27 @@ pub async fn tell(node: Arc<Node>, mut shutdown: Shutdown) {
         let number = history.value.number;
         // A node that has never changed a key has nothing to say that the members' file does not.
         let Some(body) = serde_json::to_vec(&*history).ok().filter(|_| number > 1) else { continue };
-        let missing = node.peers().iter().filter(|(peer, _)| told.get(*peer) != Some(&number));
+        let peers = node.members.reached.all();
+        let missing = peers.iter().filter(|(peer, _)| told.get(*peer) != Some(&number));
+        let (directory, ring) = (node.members.directory(), node.key_care.ring());
         let bring = missing.map(|(peer, remote)| {
+            let held = directory.members.iter().find(|held| held.member.card.node == *peer);
+            // Whoever has missed an overlap knows this node by a key of before.
+            let former = held.into_iter().flat_map(|held| {
+                let (address, keys) = (held.member.address, held.keys(Role::Transport));
+                ring.former.iter().filter_map(move |own| Remote::new(peer.clone(), address, keys, own).ok())
+            });
+            let remotes: Vec<Arc<Remote>> = std::iter::once(Arc::clone(remote)).chain(former.map(Arc::new)).collect();
             let body = body.clone();
             async move {
-                let sent = tokio::time::timeout(TELL_TIMEOUT, remote.post_text("/peer/v1/keys", body)).await;
-                matches!(sent, Ok(Ok((StatusCode::OK, _)))).then(|| peer.clone())
+                for remote in remotes {
+                    let sent = remote.post_text("/peer/v1/keys", body.clone());
+                    let sent = tokio::time::timeout(TELL_TIMEOUT, sent).await;
+                    if matches!(sent, Ok(Ok((StatusCode::OK, _)))) {
+                        return Some(peer.clone());
+                    }
+                }
+                None
             }
         });
         let heard = futures_util::future::join_all(bring).await;

@@ -3,6 +3,7 @@
 //! What decides is absent: it lives in `polder-core` and takes its time, seed and state as arguments.
 
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod content;
@@ -18,6 +19,7 @@ pub mod keys;
 pub mod ledger;
 pub mod log;
 pub mod log_fields;
+pub mod members;
 pub mod metrics;
 pub mod node;
 mod patience;

@@ -252,9 +252,9 @@ impl Log {
         self.candidates.clone()
     }
 
-    /// Has checkpoints wait until [`Log::publish`] is called with what was made of a candidate.
-    pub fn wait_for_cosignatures(&self) {
-        self.cosigned.store(true, Ordering::Release);
+    /// Has checkpoints wait until [`Log::publish`] is called with what was made of a candidate, or wait no more.
+    pub fn wait_for_cosignatures(&self, wait: bool) {
+        self.cosigned.store(wait, Ordering::Release);
     }
 
     /// Publishes a candidate, cosigned or not, unless something newer is published.

@@ -85,6 +85,7 @@ struct Metrics {
     codes: Known<String, IntCounter>,
     connections: IntGauge,
     turned_away: IntCounter,
+    peers_refused: IntCounterVec,
     streams: IntGauge,
     batches: Histogram,
     leaves: IntCounter,
@@ -167,6 +168,12 @@ impl Metrics {
             codes: Known::new(),
             connections: gauge("polder_connections", "Connections of applications, operators and peers over TCP.")?,
             turned_away: counter("polder_connections_refused_total", "Connections for which there was no place.")?,
+            peers_refused: counters(
+                &registry,
+                "polder_peer_refusals_total",
+                "What peers, or those who would be some, were refused, by the cause.",
+                &["cause"],
+            )?,
             streams: gauge("polder_open_answers", "Answers that have begun and not ended.")?,
             batches: kept(&registry, Histogram::with_opts(batches.buckets(BATCHES.to_vec())))?,
             leaves: counter("polder_log_leaves_written_total", "Leaves of the log that are on disk.")?,
@@ -276,6 +283,13 @@ pub fn connection() -> Open {
 pub fn turned_away() {
     if let Some(metrics) = metrics() {
         metrics.turned_away.inc();
+    }
+}
+
+/// A peer, or somebody who would be one, was refused for a cause of the closed lists of `membership.rs` and `ticket.rs`.
+pub fn peer_refused(cause: &'static str) {
+    if let Some(counter) = metrics().and_then(|one| one.peers_refused.get_metric_with_label_values(&[cause]).ok()) {
+        counter.inc();
     }
 }
 

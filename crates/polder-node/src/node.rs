@@ -2,25 +2,22 @@
 //!
 //! A node is a home, a factory or both. Nothing here decides anything.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Router;
+use axum::routing::get;
 use http::StatusCode;
 use hyper_util::service::TowerToHyperService;
-use polder_core::ids::NodeId;
-use polder_core::keys::{NodeCard, Role};
 use polder_core::note::VerifierKey;
 use polder_core::statement::v1::Source;
 use serde_json::{Value, json};
 
 use crate::api;
 use crate::clock::{ClockFault, Watch, now_ms};
-use crate::config::{Config, Member};
+use crate::config::Config;
 use crate::content::{self, ContentStore};
 use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Direct, Gateway};
@@ -30,10 +27,12 @@ use crate::key_care::{self, KeyCare};
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};
 use crate::log::alarms::Alarms;
-use crate::log::rounds::{self, Rounds};
+use crate::log::rounds;
 use crate::log::witness::{self, Witness};
 use crate::log::{self, Archive, Log, LogError};
-use crate::peers::{Peer, Remote, server, tls};
+use crate::members::{self, Members};
+use crate::peers::Peer as _;
+use crate::peers::tls::OwnKey;
 use crate::retention::{self, Retention};
 use crate::serve::{self, Express};
 use crate::shutdown::Shutdown;
@@ -41,11 +40,14 @@ use crate::store::Store;
 use crate::telemetry::Exporter;
 use crate::tokens::Tokens;
 
+mod company;
 mod lock;
 mod parts;
+mod restored;
 
 use lock::lock;
-use parts::{open_factory, open_home, open_token, reached};
+use parts::{open_factory, open_home, open_members, open_token};
+use restored::told_by_witnesses;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -75,6 +77,9 @@ pub enum NodeError {
     /// Its log.
     #[error(transparent)]
     Log(#[from] crate::log::LogError),
+    /// Its memberships.
+    #[error(transparent)]
+    Members(#[from] crate::members::MembersError),
     /// What it keeps for applications.
     #[error(transparent)]
     Content(#[from] crate::content::ContentError),
@@ -112,8 +117,11 @@ pub struct Node {
     pub retention: Retention,
     imports: Arc<Imports>,
     witness: Arc<Witness>,
-    reached: BTreeMap<NodeId, Arc<Remote>>,
+    /// Who is a member, and how each is reached.
+    pub members: Arc<Members>,
     keys: NodeKeys,
+    /// What is shown to whoever comes to the peers' port.
+    shown: Arc<OwnKey>,
     /// Held while the node lives: two nodes in one state folder would fork its log.
     _lock: File,
     started_ms: u64,
@@ -129,17 +137,22 @@ impl Node {
         made.map_err(|e| system(&format!("cannot make the state folder `{}`", state.display()), &e))?;
         let lock = lock(state).await?;
         let mut keys = NodeKeys::open_or_create(&state.join("keys"), &config.node)?;
-        let (token, witness_key) = open_token(&config, &mut keys)?;
+        let token = open_token(&config, &mut keys)?;
         let store = Store::open(&state.join("node.db")).await?;
         let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
         let (key_care, signing) = KeyCare::open(&state.join("keys"), &keys, token, store.clone()).await?;
-        keys.card = NodeCard::clone(&signing.current.card);
+        keys.card = key_care.card()?;
+        let ring = key_care.ring();
         let own_keys = signing.ever.iter().map(|key| VerifierKey::of_log(&config.node, *key)).collect();
-        let log = Log::open_in(Some(archive), store.clone(), signing).await?;
+        let told = told_by_witnesses(&config, &store, &key_care.channel_key()?, &signing.ever).await?;
+        let log = Log::open_in(Some(archive), store.clone(), signing, &told).await?;
+        restored::clear(state);
         log.count(config.home.as_ref().map(|home| &home.tenant));
-        let alarms = Alarms::open(store.clone(), own_keys, config.node.clone(), &config.members).await?;
-        let witness = Witness::new(&config.node, witness_key, store.clone(), alarms.clone());
-        let reached = reached(&config, &keys)?;
+        let alarms = Alarms::open(store.clone(), own_keys, config.node.clone()).await?;
+        let witness = Witness::new(&config.node, ring.witness.clone(), store.clone(), alarms.clone());
+        let shown = OwnKey::new(&key_care.channel_key()?)?;
+        let members = open_members(&config, (&keys, &key_care), (&store, &log)).await?;
+        alarms.follow_members(&members.directory().members).await?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
         let (node, rules) = (config.node.clone(), config.retention.clone());
@@ -155,7 +168,9 @@ impl Node {
         // Wrong keys and wrong tokens of one address count together.
         let guesses = ledger.as_ref().map_or_else(Arc::<Guesses>::default, |ledger| Arc::clone(&ledger.guesses));
         let tokens = Tokens::open(&config.tokens, store.clone(), guesses).await?;
-        let home = open_home(&config, &keys, (&store, &log, &imports), &schema, factory.as_ref(), &reached).await?;
+        let home =
+            open_home(&config, (&keys, &key_care), (&store, &log, &imports), &schema, factory.as_ref(), &members)
+                .await?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
             None => None,
@@ -164,7 +179,7 @@ impl Node {
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
-        Ok(Arc::new(Self {
+        let node = Arc::new(Self {
             config,
             store,
             log,
@@ -178,11 +193,14 @@ impl Node {
             retention,
             imports,
             witness: Arc::new(witness),
-            reached,
+            members,
             keys,
+            shown,
             _lock: lock,
             started_ms: now_ms(),
-        }))
+        });
+        node.follow().await?;
+        Ok(node)
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
@@ -190,10 +208,7 @@ impl Node {
         let limits = &self.config.limits;
         let bind = |address, setting| serve::bind(address, setting, limits.share_port).map_err(NodeError::System);
         let listener = bind(self.config.listen, "listen")?;
-        let peers = match (self.config.peer_listen, &self.factory) {
-            (Some(address), Some(_)) => Some(bind(address, "peer_listen")?),
-            _ => None,
-        };
+        let peers = self.config.peer_listen.map(|address| bind(address, "peer_listen")).transpose()?;
         let socket_path = self.config.state.join("api.sock");
         let socket = serve::bind_socket(&socket_path).map_err(|e| {
             NodeError::System(format!("cannot make the node's own socket `{}`: {e}", socket_path.display()))
@@ -206,13 +221,7 @@ impl Node {
         let (ended, sends) = tokio::sync::oneshot::channel();
         let telemetry = telemetry.map(|exporter| tokio::spawn(exporter.run(Arc::clone(&self), sends)));
         let mut tasks = tokio::task::JoinSet::new();
-        if let (Some(listener), Some(factory)) = (peers, &self.factory) {
-            let pins = tls::pins(&self.config.members);
-            let config = tls::server_config(self.keys.key(Role::Transport)?, pins.clone())?;
-            let (parts, limit) = ((Arc::clone(factory), self.peers_log_router()), self.config.body_bytes_max);
-            let (limits, workers, stop) = (limits.clone(), Arc::clone(&workers), shutdown.clone());
-            tasks.spawn(server::serve(listener, config, pins, parts, limit, limits, workers, stop));
-        }
+        self.serve_peers(peers, &workers, &mut tasks, &shutdown)?;
         let own = api::socket_router(Arc::clone(&self), self.log_router());
         tasks.spawn(serve::serve_socket(socket, own, shutdown.clone()));
         if let Some(home) = &self.home {
@@ -255,10 +264,10 @@ impl Node {
 
     /// What goes on beside requests: cosignatures, what peers tell, keys, and what has had its time.
     fn keep_watch(self: &Arc<Self>, tasks: &mut tokio::task::JoinSet<()>, shutdown: &Shutdown) {
-        tasks.spawn(self.rounds().run(shutdown.clone()));
+        tasks.spawn(Arc::clone(self).hold_rounds(shutdown.clone()));
         tasks.spawn(key_care::tell(Arc::clone(self), shutdown.clone()));
-        let (peers, every) = (self.reached.clone(), self.config.log.every);
-        tasks.spawn(rounds::listen(peers, self.alarms.clone(), every, shutdown.clone()));
+        tasks.spawn(members::keep(Arc::clone(self), shutdown.clone()));
+        tasks.spawn(rounds::listen(Arc::clone(self), shutdown.clone()));
         if let Some(content) = &self.content {
             tasks.spawn(content::sweeps(content.clone(), shutdown.clone()));
         }
@@ -298,39 +307,10 @@ impl Node {
         (router.fallback(unknown_route), express)
     }
 
-    /// The rounds in which peers cosign this node's log.
-    fn rounds(&self) -> Rounds {
-        let key = |member: &Member| {
-            let key = member.card.key(Role::Witness).ok()?;
-            Some((member.card.node.clone(), VerifierKey::of_witness(&member.card.node, key)))
-        };
-        let keys = self.config.members.iter().filter_map(key).collect();
-        Rounds::new(self.log.clone(), &self.config.log, &self.reached, &keys, self.alarms.clone())
-    }
-
     /// The log, the lives of its keys and the witness as strangers reach them.
     fn log_router(self: &Arc<Self>) -> Router {
         let keys = Router::new().route("/log/keys", get(api::key_history)).with_state(Arc::clone(self));
         log::router(self.log.clone()).merge(witness::router(Arc::clone(&self.witness))).merge(keys)
-    }
-
-    /// The same as peers reach them, and what this node tells them of other logs.
-    fn peers_log_router(self: &Arc<Self>) -> Router {
-        let alarms = self.alarms.clone();
-        let told = move || async move {
-            alarms.told().await.map(Json).map_err(|error| {
-                tracing::error!(%error, "alarms cannot be told");
-                StatusCode::SERVICE_UNAVAILABLE
-            })
-        };
-        let alarms = self.alarms.clone();
-        let learn = move |body: bytes::Bytes| async move { key_care::learned(&alarms, &body).await };
-        self.log_router().route("/peer/v1/alarms", get(told)).route("/peer/v1/keys", post(learn))
-    }
-
-    /// The members that this node reaches.
-    pub fn peers(&self) -> &BTreeMap<NodeId, Arc<Remote>> {
-        &self.reached
     }
 
     /// What is wrong with this machine's clock: by what the home knows, or else by what the peers say now.
@@ -339,7 +319,7 @@ impl Node {
             return home.view.clock_fault(now_ms);
         }
         let mut clocks = Vec::new();
-        for peer in self.reached.values() {
+        for peer in self.members.reached.all().values() {
             clocks.extend(peer.status().await.ok().and_then(|status| status.now_ms));
         }
         let mut watch = Watch::since(self.store.latest_ms().await.unwrap_or(u64::MAX));
@@ -398,6 +378,7 @@ impl Node {
             "log_published": self.log.published().edge.size(),
             "log_cosignatures": self.log.cosignatures(),
             "alarms": self.alarms.count(),
+            "members": self.members.directory().members.len(),
             "identity": hex::encode(self.keys.card.identity),
             "home": home,
             "factory": factory,

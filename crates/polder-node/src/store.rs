@@ -20,6 +20,7 @@ mod counters;
 mod keys;
 mod leaves;
 mod ledger;
+mod members;
 mod objects;
 mod retention;
 mod tokens;
@@ -32,6 +33,7 @@ pub use content::ContentRow;
 pub use keys::StoredKey;
 pub use leaves::Batch;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
+pub use members::MemberRow;
 pub use objects::Object;
 pub use retention::{Deletion, Forgotten, StoredHold};
 pub use tokens::StoredToken;
@@ -181,6 +183,7 @@ impl Store {
             tokens::SCHEMA,
             changes::SCHEMA,
             retention::SCHEMA,
+            members::SCHEMA,
         ];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;
@@ -311,6 +314,18 @@ impl Store {
         let row =
             sqlx::query("SELECT file, text FROM policy WHERE layer = ?").bind(layer).fetch_optional(&self.pool).await?;
         Ok(row.map(|row| (row.get(0), row.get(1))))
+    }
+
+    /// Copies the database as it is at one instant into a file, while it goes on; how many leaves are in the copy.
+    pub async fn copy_into(&self, path: &Path) -> Result<u64, StoreError> {
+        let path =
+            path.to_str().ok_or_else(|| StoreError(sqlx::Error::Configuration("the path is not UTF-8".into())))?;
+        sqlx::query("VACUUM INTO ?").bind(path).execute(&self.pool).await?;
+        let copy = SqlitePoolOptions::new().max_connections(1).connect_with(SqliteConnectOptions::new().filename(path));
+        let copy = copy.await?;
+        let leaves = leaves::size(&copy).await;
+        copy.close().await;
+        leaves
     }
 
     /// Closes the database after what is under way.

@@ -8,9 +8,10 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 24] = [
-    "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
-    "log", "hold", "node-key", "audit", "kill", "key", "token", "budget", "doctor", "facts", "twin", "completions",
+const COMMANDS: [&str; 31] = [
+    "demo", "init", "up", "invite", "join", "members", "leave", "backup", "restore", "ask", "why", "replay", "decide",
+    "policy", "framework", "receipt", "verify", "factories", "status", "log", "hold", "node-key", "audit", "kill",
+    "key", "token", "budget", "doctor", "facts", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -34,6 +35,7 @@ fn help() {
         .chain(["test", "prove", "diff", "activate", "history", "rollback"].map(|task| vec!["policy", task, "--help"]))
         .chain(["export", "forget"].map(|task| vec!["receipt", task, "--help"]))
         .chain(["put", "list", "lift"].map(|task| vec!["hold", task, "--help"]))
+        .chain(["list", "accept", "refuse", "remove", "take"].map(|task| vec!["members", task, "--help"]))
         .chain(["rotate", "revoke", "export"].map(|task| vec!["node-key", task, "--help"]))
         .chain(["keys", "monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
         .chain(["check", "changes", "day", "alarms"].map(|task| vec!["log", task, "--help"]))

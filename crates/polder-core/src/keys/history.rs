@@ -136,6 +136,15 @@ impl KeyHistory {
         self.keys.iter().rev().filter(move |life| life.role == role && life.revoked.is_none())
     }
 
+    /// The keys of a role that count at an instant in Unix milliseconds. During an overlap the one that goes is the first: it is in
+    /// force until the overlap is over, so that whoever has not heard of the next misses nothing.
+    pub fn in_force(&self, role: Role, now_ms: u64) -> Vec<[u8; 32]> {
+        let counts = |life: &&KeyLife| life.until_ms.is_none_or(|until| now_ms < until);
+        let mut keys: Vec<[u8; 32]> = self.trusted(role).filter(counts).map(|life| life.key).collect();
+        keys.reverse();
+        keys
+    }
+
     /// The history after a change.
     pub fn changed(&self, change: &KeyChange) -> Result<Self, HistoryError> {
         let invalid = |message| Err(HistoryError::Invalid(message));

@@ -68,6 +68,7 @@ pub(super) fn instant(statement: &Statement) -> u64 {
         Statement::Deletion(one) => one.at_ms,
         Statement::Hold(one) => one.at_ms,
         Statement::Key(one) => one.change.at_ms,
+        Statement::Member(one) => one.at_ms,
         Statement::Link(one) => one.at_ms,
         Statement::Day(one) => one.until_ms,
     }

@@ -32,6 +32,7 @@ mod decide;
 mod facts;
 mod keys;
 mod log;
+mod members;
 mod node_keys;
 mod policies;
 mod receipts;
@@ -256,6 +257,17 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/node-keys", get(node_keys::list))
         .route("/api/v1/node-keys/rotate", post(node_keys::rotate))
         .route("/api/v1/node-keys/revoke", post(node_keys::revoke))
+        .route("/api/v1/members", get(members::list))
+        .route("/api/v1/members/join", post(members::join))
+        .route("/api/v1/members/accept", post(members::accept))
+        .route("/api/v1/members/refuse", post(members::refuse))
+        .route("/api/v1/members/remove", post(members::remove))
+        .route("/api/v1/members/take", post(members::take))
+        .route("/api/v1/members/leave", post(members::leave))
+        .route("/api/v1/invitations", get(members::invitations).post(members::invite))
+        .route("/api/v1/invitations/{id}", axum::routing::delete(members::withdraw))
+        .route("/api/v1/capabilities", get(members::capabilities))
+        .route("/api/v1/capabilities/revoke", post(members::revoke))
         .route("/api/v1/holds", get(retention::holds).post(retention::put))
         .route("/api/v1/holds/lift", post(retention::lift))
         .route("/api/v1/deletions", post(retention::delete))

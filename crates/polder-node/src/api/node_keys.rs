@@ -6,8 +6,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
-use polder_core::keys::Signed;
 use polder_core::keys::history::KeyHistory;
+use polder_core::keys::{Role, Signed};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,16 +20,9 @@ impl From<CareError> for Problem {
     fn from(error: CareError) -> Self {
         match &error {
             CareError::Invalid(_) | CareError::Token(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
-            CareError::File(_) | CareError::Store(_) | CareError::Log(_) | CareError::Gone(_) => Self::internal(error),
+            CareError::File(_) | CareError::Store(_) | CareError::Log(_) | CareError::Gone(..) => Self::internal(error),
         }
     }
-}
-
-/// What a key is for, of those that are changed here.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Use {
-    Log,
 }
 
 /// `GET /api/v1/node-keys`: each key's life, and for one that was revoked what rests on it.
@@ -47,13 +40,13 @@ pub async fn history(State(node): State<Arc<Node>>) -> Json<Signed<KeyHistory>> 
 #[serde(deny_unknown_fields)]
 struct Rotate {
     #[serde(rename = "use")]
-    _role: Use,
+    role: Role,
     overlap_s: u64,
     #[serde(default)]
     label: Option<String>,
 }
 
-/// `POST /api/v1/node-keys/rotate`: gives the log a new key.
+/// `POST /api/v1/node-keys/rotate`: gives a role a new key.
 pub async fn rotate(
     State(node): State<Arc<Node>>,
     caller: Caller,
@@ -61,9 +54,13 @@ pub async fn rotate(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     caller.reloads()?;
-    let Rotate { overlap_s, label, .. } = question(&headers, body).await?;
+    let Rotate { role, overlap_s, label } = question(&headers, body).await?;
     let overlap_ms = overlap_s.saturating_mul(1_000);
-    let change = async move { node.key_care.rotate((&node.log, &node.alarms), overlap_ms, label.as_deref()).await };
+    let change = async move {
+        let made = node.key_care.rotate(role, (&node.log, &node.alarms), overlap_ms, label.as_deref()).await?;
+        node.follow_keys().await.map_err(Problem::from)?;
+        Ok::<_, Problem>(made)
+    };
     to_its_end(change).await.map(Json)
 }
 
@@ -71,13 +68,13 @@ pub async fn rotate(
 #[serde(deny_unknown_fields)]
 struct Revoke {
     #[serde(rename = "use")]
-    _role: Use,
+    role: Role,
     since_ms: u64,
     #[serde(default)]
     label: Option<String>,
 }
 
-/// `POST /api/v1/node-keys/revoke`: takes the log's key out of use at once.
+/// `POST /api/v1/node-keys/revoke`: takes a role's key out of use at once.
 pub async fn revoke(
     State(node): State<Arc<Node>>,
     caller: Caller,
@@ -85,7 +82,11 @@ pub async fn revoke(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     caller.reloads()?;
-    let Revoke { since_ms, label, .. } = question(&headers, body).await?;
-    let change = async move { node.key_care.revoke((&node.log, &node.alarms), since_ms, label.as_deref()).await };
+    let Revoke { role, since_ms, label } = question(&headers, body).await?;
+    let change = async move {
+        let made = node.key_care.revoke(role, (&node.log, &node.alarms), since_ms, label.as_deref()).await?;
+        node.follow_keys().await.map_err(Problem::from)?;
+        Ok::<_, Problem>(made)
+    };
     to_its_end(change).await.map(Json)
 }

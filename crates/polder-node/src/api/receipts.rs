@@ -173,7 +173,7 @@ pub async fn sealed(
                 None => None,
             }
         }
-        "import" | "view" | "deletion" | "hold" | "key" => {
+        "import" | "view" | "deletion" | "hold" | "key" | "member" => {
             caller.reads_policies()?;
             let place: u64 = id.parse().map_err(|_| unplaced(&id))?;
             node.log.settled().await;
@@ -181,7 +181,7 @@ pub async fn sealed(
             half.filter(|half| half.statement.kind() == part).and_then(|half| node.log.seal(half))
         }
         _ => {
-            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`, `key`, `day`";
+            let detail = "the part is none of `decision`, `execution`, `activation`, `import`, `view`, `deletion`, `hold`, `key`, `member`, `day`";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
     };

@@ -48,6 +48,9 @@ pub struct Serve {
     /// Largest head of a request, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_bytes_max: Option<usize>,
+    /// Most requests a second of one member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_requests_per_s: Option<u64>,
 }
 
 /// How connections are served.
@@ -77,6 +80,8 @@ pub struct Limits {
     pub drain: Duration,
     /// Largest head of a request, in bytes.
     pub header_bytes_max: usize,
+    /// Most requests a second of one member.
+    pub peer_requests_per_s: u64,
 }
 
 /// Longest of the times, in seconds: beyond a day nothing would be limited.
@@ -114,6 +119,10 @@ impl Serve {
             write_stall: seconds("write_stall_s", self.write_stall_s, 60)?,
             drain: seconds("drain_s", self.drain_s, 30)?,
             header_bytes_max,
+            peer_requests_per_s: match self.peer_requests_per_s.unwrap_or(50_000) {
+                0 => return Err(content("serve: `peer_requests_per_s` must be at least 1".to_owned())),
+                count => count,
+            },
         })
     }
 }

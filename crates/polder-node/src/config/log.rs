@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, Member, read_text};
 
 /// Most witnesses that are asked where the file does not name them.
-const WITNESSES_MAX: usize = 16;
+pub const WITNESSES_MAX: usize = 16;
 /// Longest pause between two rounds of cosignatures, in milliseconds.
 const EVERY_MS_MAX: u64 = 3_600_000;
 
@@ -76,8 +76,8 @@ pub struct S3 {
 pub struct LogConfig {
     /// Where its tiles lie.
     pub tiles: Tiles,
-    /// Members that are asked to cosign.
-    pub witnesses: BTreeSet<NodeId>,
+    /// Members that are asked to cosign; where the file names none, the first few factories among the members.
+    pub witnesses: Option<BTreeSet<NodeId>>,
     /// Between two checkpoints that go to witnesses, at least.
     pub every: Duration,
     /// How long a round waits for its witnesses.
@@ -127,24 +127,19 @@ impl Log {
             }
             (Place::Disk, None) => Tiles::Disk(self.folder.map_or_else(|| state.join("log"), |path| folder.join(path))),
         };
+        // Who joined by invitation stands in the database, and is looked for when rounds begin.
         let others = || members.iter().filter(|member| member.card.node != *node && member.factory);
-        let witnesses = match self.witnesses {
-            Some(named) => {
-                let known = |name: &NodeId| others().any(|member| member.card.node == *name);
-                if let Some(name) = named.iter().find(|name| !known(name)) {
-                    return Err(content(format!("log: the witness `{name}` is not a factory among the other members")));
-                }
-                named
-            }
-            None => others().map(|member| member.card.node.clone()).take(WITNESSES_MAX).collect(),
-        };
+        let known = |name: &&NodeId| members.is_empty() || others().any(|member| member.card.node == **name);
+        if let Some(name) = self.witnesses.iter().flatten().find(|name| !known(name)) {
+            return Err(content(format!("log: the witness `{name}` is not a factory among the other members")));
+        }
         let span = |name: &str, value: Option<u64>| match value.unwrap_or(1_000) {
             ms @ 1..=EVERY_MS_MAX => Ok(Duration::from_millis(ms)),
             other => Err(content(format!("log: `{name}` is {other}: choose 1 to {EVERY_MS_MAX} milliseconds"))),
         };
         Ok(LogConfig {
             tiles,
-            witnesses,
+            witnesses: self.witnesses,
             every: span("every_ms", self.every_ms)?,
             wait: span("wait_ms", self.wait_ms)?,
         })

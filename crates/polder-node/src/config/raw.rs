@@ -41,7 +41,10 @@ pub struct Config {
     /// Where peers connect; absent for a node that needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_listen: Option<SocketAddr>,
-    /// The file of the other members.
+    /// Where peers reach it, where that is not the address on which it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_address: Option<SocketAddr>,
+    /// The file of members that are pinned by hand; those who joined by invitation stand in the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<PathBuf>,
     /// Largest request body that is read, in bytes; 8 MiB where absent.

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use polder_core::canonical::Digest;
 use polder_core::facts::{Claim, Held, Profile, Vendor};
 use polder_core::ids::{ModelId, NodeId};
-use polder_core::keys::Role;
 use polder_core::labels::Action;
 use polder_core::placement::{CLOCK_WRONG, Factory, Ground, Inputs, NO_CAPACITY, UNREACHABLE};
 use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema, Usage};
 
 use crate::clock::ClockFault;
-use crate::config::Member;
 use crate::peers::wire::Status;
 
 /// What is known of one factory.
@@ -63,11 +61,6 @@ impl Known {
             profile: None,
             column: None,
         }
-    }
-
-    /// The authority key in a member's card.
-    pub fn authority_of(member: &Member) -> [u8; 32] {
-        member.card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key)
     }
 
     /// Its facts have changed.

@@ -4,21 +4,21 @@
 //! nothing widens. No other node reads what is asked. Retrying without deciding is absent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ed25519_dalek::SigningKey;
 use futures_util::{FutureExt as _, StreamExt as _};
 use polder_core::canonical::{self, Digest};
 use polder_core::facts::FACTS_MAX;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
-use polder_core::keys::Signed;
 use polder_core::labels::{Action, Labels};
 use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::receipt::Half;
 use polder_core::request::Request;
 use polder_core::statement::v1::{DecisionForm, DecisionRecord, Source, Statement};
-use polder_core::ticket::{CAPABILITY_MS_MAX, Capability, Ticket, body_digest};
+use polder_core::ticket::{Ticket, body_digest};
 use polder_core::usage::day_of;
 
 use crate::clock::{now_ms, random};
@@ -26,12 +26,13 @@ use crate::config::{HomeConfig, Routing};
 use crate::imports::Imports;
 use crate::inference::EngineError;
 use crate::log::{Log, LogError};
-use crate::peers::wire::{Envelope, Frame, Sealed, SentHalf, Status, Told, VERSION, Work};
+use crate::peers::wire::{Envelope, Frame, Sealed, SentHalf, Status, Told, Work};
 use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
 use crate::store::{ForeignHalf, Object, Used};
 
 mod forms;
+mod granted;
 mod known;
 pub mod lifecycle;
 pub mod named;
@@ -41,8 +42,10 @@ mod routes;
 mod view;
 
 use forms::{Form, Forms};
+use granted::Granted;
 use lifecycle::Lifecycle;
 
+pub use granted::Granter;
 pub use known::Known;
 pub use policies::PolicyState;
 pub use retries::{ENGINE_FAILED, NO_ANSWER, NOT_UNDERSTOOD};
@@ -56,8 +59,8 @@ pub struct Home {
     projects: BTreeMap<ProjectId, Labels>,
     /// Projects whose work waits for the leaf of its decision.
     strict: BTreeSet<ProjectId>,
-    authority: SigningKey,
-    peers: BTreeMap<NodeId, Arc<dyn Peer>>,
+    granter: Granter,
+    peers: ArcSwap<BTreeMap<NodeId, Arc<dyn Peer>>>,
     /// What it knows of the factories.
     pub view: View,
     /// How its owner's policies come into force.
@@ -65,7 +68,6 @@ pub struct Home {
     log: Log,
     imports: Arc<Imports>,
     forms: Forms,
-    capabilities: Mutex<BTreeMap<NodeId, Signed<Capability>>>,
     routing: Routing,
     retries: Retries,
     /// What makes it impossible to guess from outside where a conversation falls.
@@ -135,18 +137,17 @@ impl Home {
         imports: Arc<Imports>,
     ) -> Self {
         Self {
-            node,
             tenant: config.tenant.clone(),
             projects: config.projects.clone(),
             strict: config.strict.clone(),
-            authority,
-            peers,
+            granter: Granter::new(node.clone(), config.tenant.clone(), authority),
+            peers: ArcSwap::from_pointee(peers),
+            node,
             view,
             lifecycle,
             log,
             imports,
             forms: Forms::default(),
-            capabilities: Mutex::new(BTreeMap::new()),
             routing: config.routing,
             retries: Retries::new(config.routing.retry()),
             // Without randomness places can be guessed: that opens nothing.
@@ -161,12 +162,23 @@ impl Home {
 
     /// A factory as this home reaches it.
     pub fn peer(&self, factory: &NodeId) -> Option<Arc<dyn Peer>> {
-        self.peers.get(factory).cloned()
+        self.peers.load().get(factory).cloned()
+    }
+
+    /// Other factories are members from now on.
+    pub fn follow(&self, peers: BTreeMap<NodeId, Arc<dyn Peer>>) {
+        self.peers.store(Arc::new(peers));
+    }
+
+    /// What grants its rights.
+    pub fn granter(&self) -> &Granter {
+        &self.granter
     }
 
     /// Asks every factory for its status once, side by side.
     pub async fn look_round(&self) {
-        let look = self.peers.iter().map(|(node, peer)| async move {
+        let peers = self.peers.load_full();
+        let look = peers.iter().map(|(node, peer)| async move {
             let before = std::time::Instant::now();
             let status = peer.status().await;
             (node.clone(), status, u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX))
@@ -225,7 +237,7 @@ impl Home {
         let mut work = Some(work);
         let mut excluded: BTreeMap<NodeId, Vec<Cause>> = BTreeMap::new();
         // Each round excludes a factory, so the rounds end; after the last attempt all are.
-        for _ in 0..=self.peers.len() {
+        for _ in 0..=self.peers.load().len() {
             let decided = self.decide(&request, body, tokens_max, &excluded, &course)?;
             let id = decided.id;
             let pending = self.log.append_decision(id.as_str(), decided.bytes, decided.objects).await?;
@@ -245,7 +257,7 @@ impl Home {
             let factory = ticket.ticket.factory.clone();
             sent(&id, &factory);
             // The work is copied only where another factory may need it.
-            let alone = excluded.len().saturating_add(1) >= self.peers.len();
+            let alone = excluded.len().saturating_add(1) >= self.peers.load().len();
             let Some(sealed) = (if alone { work.take() } else { work.clone() }) else { break };
             match self.guarded(*ticket, salt, sealed, &course).await {
                 Ok((first, rest)) => return Ok(Placed { decision: id, factory, first, rest }),
@@ -309,10 +321,13 @@ impl Home {
 
     async fn attempt(&self, ticket: Digested, salt: [u8; 32], work: Sealed) -> Result<(Frame, FrameStream), Attempt> {
         let factory = ticket.ticket.factory.clone();
-        let peer = self.peers.get(&factory).ok_or_else(|| Attempt::gone("it is no member"))?;
-        let capability = self.capability(&factory).map_err(|e| Attempt::gone(&e.to_string()))?;
+        let peer = self.peer(&factory).ok_or_else(|| Attempt::gone("it is no member"))?;
+        let granted = self.granter.to(&factory, || self.view.spoken_by(&factory));
+        let granted = granted.map_err(|e| Attempt::gone(&e.to_string()))?;
+        let Granted { version, capability } = granted;
         let Digested { ticket, digest } = ticket;
-        let envelope = Envelope { version: VERSION, capability, ticket, digest: Some(digest), salt, work };
+        let links = Vec::new();
+        let envelope = Envelope { version, capability, links, ticket, digest: Some(digest), salt, work };
         let lost = |error: PeerError| match &error {
             PeerError::Unreachable { .. } => {
                 self.view.mark_unreachable(&factory, &error.to_string(), now_ms());
@@ -328,25 +343,6 @@ impl Home {
             Some(Err(error)) => Err(lost(error)),
             None => Err(Attempt::gone("it ended without an answer")),
         }
-    }
-
-    /// The right to use a factory, signed once for up to a minute.
-    fn capability(&self, factory: &NodeId) -> Result<Signed<Capability>, HomeError> {
-        let now = now_ms();
-        let mut held = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(capability) = held.get(factory).filter(|held| held.value.until_ms > now.saturating_add(5_000)) {
-            return Ok(capability.clone());
-        }
-        let capability = Capability {
-            home: self.node.clone(),
-            factory: factory.clone(),
-            tenant: self.tenant.clone(),
-            from_ms: now,
-            until_ms: now.saturating_add(CAPABILITY_MS_MAX),
-        };
-        let signed = capability.sign(&self.authority)?;
-        held.insert(factory.clone(), signed.clone());
-        Ok(signed)
     }
 
     /// Keeps what comes after an answer's last event: the factory's half of the receipt, or the word that it stands in the log

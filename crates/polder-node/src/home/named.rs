@@ -51,7 +51,9 @@ pub fn objects(
         found.push(Object { digest: digests.seals, bytes: canonical::to_bytes(&tables.seals)? });
     }
     if !kept(&policies.trust) {
-        found.push(Object { digest: policies.trust, bytes: canonical::to_bytes(view.trust_of_all())? });
+        if let Some(trust) = view.trust_of_all(&policies.trust) {
+            found.push(Object { digest: policies.trust, bytes: canonical::to_bytes(&*trust)? });
+        }
     }
     if !kept(&policies.schema) {
         found.push(Object { digest: policies.schema, bytes: canonical::to_bytes(&view.schema().frameworks())? });

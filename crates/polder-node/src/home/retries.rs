@@ -110,7 +110,9 @@ impl Home {
     ) {
         let was_sent = |causes: &Vec<Cause>| !causes.iter().any(|cause| cause.rule == CIRCUIT_OPEN);
         // Where another request is the probe nothing was sent, and there is nothing to wait for.
-        if !excluded.get(factory).is_none_or(was_sent) || self.peers.keys().all(|node| excluded.contains_key(node)) {
+        if !excluded.get(factory).is_none_or(was_sent)
+            || self.peers.load().keys().all(|node| excluded.contains_key(node))
+        {
             return;
         }
         let sent = excluded.values().filter(|causes| was_sent(causes)).count();
@@ -126,7 +128,7 @@ impl Home {
             tokio::time::sleep(pause(tried)).await;
             return telemetry::deciding_again();
         };
-        for node in self.peers.keys() {
+        for node in self.peers.load().keys() {
             let cause = || vec![Cause::built_in(LayerKind::Availability, NO_CAPACITY, reason.clone())];
             excluded.entry(node.clone()).or_insert_with(cause);
         }

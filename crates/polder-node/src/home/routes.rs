@@ -4,8 +4,10 @@
 //! one available that policies, terms or its own silence keep out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use polder_core::breaker::{Limits, Pass, Standing};
 use polder_core::ids::NodeId;
 use polder_core::placement::{CIRCUIT_OPEN, Factory};
@@ -17,18 +19,30 @@ use crate::clock::{now_ms, ticks_ms};
 use crate::route::{Came, Route};
 
 /// The ways, by factory.
-pub struct Routes(BTreeMap<NodeId, Route>);
+pub struct Routes(ArcSwap<BTreeMap<NodeId, Arc<Route>>>);
 
 impl Routes {
     /// Ways on which nothing was sent yet.
     pub fn new(factories: impl Iterator<Item = NodeId>) -> Self {
-        Self(factories.map(|factory| (factory, Route::default())).collect())
+        Self(ArcSwap::from_pointee(factories.map(|factory| (factory, Arc::default())).collect()))
+    }
+
+    /// Follows who is a member now; what was learned of those who stay is kept.
+    pub fn follow<'a>(&self, factories: impl Iterator<Item = &'a NodeId>) {
+        let before = self.0.load();
+        let kept = |factory: &NodeId| before.get(factory).cloned().unwrap_or_default();
+        let now = factories.map(|factory| (factory.clone(), kept(factory))).collect();
+        self.0.store(Arc::new(now));
+    }
+
+    fn of(&self, factory: &NodeId) -> Option<Arc<Route>> {
+        self.0.load().get(factory).cloned()
     }
 
     /// Writes into a snapshot's entry what is known of the way to it. Returns the instant until which that holds, in Unix
     /// milliseconds.
     pub fn tell(&self, factory: &NodeId, now_ms: u64, entry: &mut Factory) -> u64 {
-        let Some(route) = self.0.get(factory) else { return u64::MAX };
+        let Some(route) = self.of(factory) else { return u64::MAX };
         let measured = route.first_token_us();
         if measured > 0 {
             entry.inputs.first_token_us = measured;
@@ -50,7 +64,7 @@ impl Routes {
 impl View {
     /// Asks to pass to a factory; who may not hears why.
     pub(super) fn enter(&self, factory: &NodeId, limits: &Limits) -> Result<Option<Pass>, Cause> {
-        let Some(route) = self.routes.0.get(factory) else { return Ok(None) };
+        let Some(route) = self.routes.of(factory) else { return Ok(None) };
         match route.enter(limits) {
             Ok((pass, probe)) => {
                 if probe {
@@ -67,29 +81,29 @@ impl View {
 
     /// Notes what came of a request at a factory.
     pub(super) fn judge(&self, factory: &NodeId, pass: Option<Pass>, came: Came, limits: &Limits) {
-        let changed = |(route, pass): (&Route, Pass)| route.judge(pass, came, limits);
-        if self.routes.0.get(factory).zip(pass).is_some_and(changed) {
+        let changed = |(route, pass): (Arc<Route>, Pass)| route.judge(pass, came, limits);
+        if self.routes.of(factory).zip(pass).is_some_and(changed) {
             self.say(factory);
         }
     }
 
     /// Notes how an answer that had begun ended.
     pub(super) fn ended(&self, factory: &NodeId, whole: bool, limits: &Limits) {
-        if self.routes.0.get(factory).is_some_and(|route| route.ended(whole, limits)) {
+        if self.routes.of(factory).is_some_and(|route| route.ended(whole, limits)) {
             self.say(factory);
         }
     }
 
     /// Takes in how long a factory took to its first token.
     pub(super) fn measure(&self, factory: &NodeId, took: Duration) {
-        if let Some(route) = self.routes.0.get(factory) {
+        if let Some(route) = self.routes.of(factory) {
             route.measure(took);
         }
     }
 
     /// How the way to a factory stands, for its operators.
     pub fn circuit(&self, factory: &NodeId) -> Value {
-        let Some(route) = self.routes.0.get(factory) else { return Value::Null };
+        let Some(route) = self.routes.of(factory) else { return Value::Null };
         let until = |until_ms: u64| now_ms().saturating_add(until_ms.saturating_sub(ticks_ms()));
         let mut answer = match route.standing() {
             Standing::Closed => json!({"state": "closed"}),
@@ -102,7 +116,7 @@ impl View {
     }
 
     fn say(&self, factory: &NodeId) {
-        match self.routes.0.get(factory).map(Route::standing) {
+        match self.routes.of(factory).map(|route| route.standing()) {
             Some(Standing::Open { .. }) => {
                 tracing::warn!(%factory, "failed several times in a row: left alone for a while")
             }

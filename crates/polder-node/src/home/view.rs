@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use polder_core::canonical::{self, CanonicalError, Digest};
 use polder_core::facts::{FACTS_MAX, Trust, TrustedIssuer, Vendor, believe, facts_root, passport_root};
 use polder_core::ids::NodeId;
+use polder_core::membership::Versions;
 use polder_core::placement::{self, Affinity, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
 use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
@@ -30,6 +31,14 @@ use crate::store::Object;
 struct Composed {
     snapshot: Snapshot,
     valid_until_ms: u64,
+}
+
+/// Whose facts are believed, and the members' own keys.
+struct Trusted {
+    trust: Arc<Trust>,
+    digest: Digest,
+    /// What was believed before: decisions of then are still being written.
+    before: Option<(Digest, Arc<Trust>)>,
 }
 
 /// What is learned from outside, under one lock.
@@ -56,8 +65,8 @@ impl Learned {
 /// What a home knows of the factories.
 pub struct View {
     schema: Arc<PolicySchema>,
-    trust: Trust,
-    trust_digest: Digest,
+    issuers: Vec<TrustedIssuer>,
+    trust: ArcSwap<Trusted>,
     weights: Weights,
     policies: ArcSwap<PolicyState>,
     learned: Mutex<Learned>,
@@ -81,23 +90,24 @@ impl View {
         window: Window,
         latest_ms: u64,
     ) -> Result<Self, polder_core::policy::PolicyError> {
-        let trust = Trust::new(trust, members.iter().cloned());
-        let trust_digest = trust.digest().unwrap_or_default();
+        let issuers = trust.clone();
+        let trust = Arc::new(Trust::new(trust, members.iter().cloned()));
+        let trusted = Trusted { digest: trust.digest().unwrap_or_default(), trust, before: None };
         let no_terms = Arc::new(Layer::parse(LayerKind::Terms, "terms", "", &schema)?);
         let basis = Basis {
             schema: Arc::clone(&schema),
             baseline: Arc::clone(&policies.baseline),
             owner: Arc::clone(&policies.owner),
             labels: Arc::clone(&policies.labels),
-            trust: trust_digest,
+            trust: trusted.digest,
             grounds: Vec::new(),
         };
         let nothing = Snapshot::new(0, Arc::new(basis), facts_root(&BTreeMap::new()), weights, Vec::new());
         let factories = members.iter().map(|(node, key)| (node.clone(), Known::unheard(*key))).collect();
         Ok(Self {
             schema,
-            trust,
-            trust_digest,
+            issuers,
+            trust: ArcSwap::from_pointee(trusted),
             weights,
             policies: ArcSwap::from_pointee(policies),
             learned: Mutex::new(Learned {
@@ -207,7 +217,7 @@ impl View {
         // Terms that do not hold are not read again until they are others.
         let other_terms = before.is_none_or(|before| before.terms != status.terms);
         if before.is_none_or(|before| before.passport != status.passport) {
-            known.held = believe(&status.node, &status.passport, &known.authority, &self.trust.issuers);
+            known.held = believe(&status.node, &status.passport, &known.authority, &self.issuers);
             known.passport = passport_root(&status.passport).unwrap_or_default();
             known.forget_column();
         }
@@ -270,7 +280,7 @@ impl View {
     /// What policies and facts are read by, apart from the owner's policy.
     pub fn grounds(&self) -> Grounds {
         let (baseline, schema) = (self.policies.load().baseline.digest(), self.schema.digest());
-        Grounds { baseline, schema, trust: self.trust_digest }
+        Grounds { baseline, schema, trust: self.trust.load().digest }
     }
 
     /// Whether a factory publishes other facts or terms than it was last heard to.
@@ -282,12 +292,56 @@ impl View {
 
     /// The trusted issuers.
     pub fn trust(&self) -> &[TrustedIssuer] {
-        &self.trust.issuers
+        &self.issuers
     }
 
-    /// The trusted issuers and the members' own keys.
-    pub fn trust_of_all(&self) -> &Trust {
-        &self.trust
+    /// The trusted issuers and the members' own keys, by their digest: as they are now, or were until lately.
+    pub fn trust_of_all(&self, digest: &Digest) -> Option<Arc<Trust>> {
+        let trusted = self.trust.load();
+        if trusted.digest == *digest {
+            return Some(Arc::clone(&trusted.trust));
+        }
+        trusted.before.as_ref().filter(|(before, _)| before == digest).map(|(_, trust)| Arc::clone(trust))
+    }
+
+    /// What it would go by with other members.
+    pub fn grounds_with(&self, members: &[(NodeId, [u8; 32])]) -> Grounds {
+        let trust = Trust::new(self.issuers.clone(), members.iter().cloned());
+        Grounds { trust: trust.digest().unwrap_or_default(), ..self.grounds() }
+    }
+
+    /// Other factories are members from now on, or sign their own facts with other keys.
+    pub fn follow(&self, members: &[(NodeId, [u8; 32])], now_ms: u64) {
+        let trust = Arc::new(Trust::new(self.issuers.clone(), members.iter().cloned()));
+        let digest = trust.digest().unwrap_or_default();
+        let held = self.trust.load();
+        if held.digest == digest {
+            return;
+        }
+        let before = Some((held.digest, Arc::clone(&held.trust)));
+        self.routes.follow(members.iter().map(|(node, _)| node));
+        {
+            let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            let keys: BTreeMap<&NodeId, &[u8; 32]> = members.iter().map(|(node, key)| (node, key)).collect();
+            learned.factories.retain(|node, _| keys.contains_key(node));
+            for (node, key) in keys {
+                let known = learned.factories.entry(node.clone()).or_insert_with(|| Known::unheard(*key));
+                if known.authority != *key {
+                    known.authority = *key;
+                    let said = known.status.as_ref().map(|status| status.passport.as_slice()).unwrap_or_default();
+                    known.held = believe(node, said, key, &self.issuers);
+                    known.forget_column();
+                }
+            }
+        }
+        self.trust.store(Arc::new(Trusted { trust, digest, before }));
+        self.compose(now_ms);
+    }
+
+    /// The versions of messages that a factory says it speaks.
+    pub fn spoken_by(&self, factory: &NodeId) -> Option<Versions> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.factories.get(factory)?.status.as_ref()?.versions
     }
 
     /// The schema that policies are read by.
@@ -352,9 +406,11 @@ impl View {
     fn basis(&self, grounds: Vec<Ground>) -> Arc<Basis> {
         let policies = self.policies.load();
         let before = Arc::clone(&self.composed.load().snapshot.basis);
+        let trust = self.trust.load().digest;
         let same = Arc::ptr_eq(&before.baseline, &policies.baseline)
             && Arc::ptr_eq(&before.owner, &policies.owner)
             && Arc::ptr_eq(&before.labels, &policies.labels)
+            && before.trust == trust
             && before.grounds.len() == grounds.len()
             && before.grounds.iter().zip(&grounds).all(|(one, other)| one.same(other));
         if same {
@@ -365,7 +421,7 @@ impl View {
             baseline: Arc::clone(&policies.baseline),
             owner: Arc::clone(&policies.owner),
             labels: Arc::clone(&policies.labels),
-            trust: self.trust_digest,
+            trust,
             grounds,
         })
     }

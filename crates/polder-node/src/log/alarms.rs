@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::clock::now_ms;
 use crate::config::Member;
+use crate::members::Held;
 use crate::store::{AlarmRow, Store, StoreError};
 
 /// What is wrong with a log.
@@ -66,6 +67,13 @@ pub enum LearnError {
     Store(#[from] StoreError),
 }
 
+/// The keys by which a log is believed: those of its history that were not revoked.
+fn log_keys(node: &NodeId, history: &Signed<KeyHistory>) -> Vec<VerifierKey> {
+    let trusted = history.value.trusted(Role::Log);
+    let keys = trusted.filter_map(|life| VerifyingKey::from_bytes(&life.key).ok());
+    keys.map(|key| VerifierKey::of_log(node, key)).collect()
+}
+
 /// The alarms of a node.
 #[derive(Clone)]
 pub struct Alarms {
@@ -73,61 +81,64 @@ pub struct Alarms {
     store: Store,
     /// The keys of each log by which it is believed: that of its card, or those of its key history that were not revoked.
     keys: Arc<RwLock<BTreeMap<String, Vec<VerifierKey>>>>,
-    identities: Arc<BTreeMap<NodeId, [u8; 32]>>,
+    identities: Arc<RwLock<BTreeMap<NodeId, [u8; 32]>>>,
     count: Arc<AtomicUsize>,
 }
 
 impl Alarms {
-    /// Opens what was found so far. The logs are those of the members, and the node's own.
-    pub async fn open(
-        store: Store,
-        own: Vec<VerifierKey>,
-        node: NodeId,
-        members: &[Member],
-    ) -> Result<Self, StoreError> {
-        let others = members.iter().filter(|member| member.card.node != node);
-        let others = others.filter_map(|member| {
-            let key = member.card.key(Role::Log).ok()?;
-            let key = VerifierKey::of_log(&member.card.node, key);
-            Some((key.name().to_owned(), vec![key]))
-        });
-        let keys: BTreeMap<_, _> = others.chain([(own[0].name().to_owned(), own)]).collect();
+    /// Opens what was found so far. The logs are those of the members, which are told later, and the node's own.
+    pub async fn open(store: Store, own: Vec<VerifierKey>, node: NodeId) -> Result<Self, StoreError> {
+        let keys = BTreeMap::from([(origin(&node), own)]);
         let count = Arc::new(AtomicUsize::new(store.alarms().await?.len()));
-        let identities = members.iter().map(|member| (member.card.node.clone(), member.card.identity)).collect();
-        let (keys, identities) = (Arc::new(RwLock::new(keys)), Arc::new(identities));
-        let alarms = Self { own: node, store, keys, identities, count };
-        for member in members.iter().filter(|member| member.card.node != alarms.own) {
-            let kept = alarms.store.key_history(member.card.node.as_str()).await?;
-            if let Some(history) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                alarms.follow(&member.card.node, &history);
-            }
-        }
-        Ok(alarms)
+        let (keys, identities) = (Arc::new(RwLock::new(keys)), Arc::default());
+        Ok(Self { own: node, store, keys, identities, count })
     }
 
-    /// Takes in what a member says of its keys, where its identity signed it and it takes nothing back.
-    pub async fn learn(&self, node: &NodeId, history: &Signed<KeyHistory>) -> Result<(), LearnError> {
-        let Some(identity) = self.identities.get(node) else { return Ok(()) };
+    /// Follows who is a member now; the logs of those who are gone are believed no more.
+    pub async fn follow_members(&self, members: &[Held]) -> Result<(), StoreError> {
+        let mut logs = BTreeMap::new();
+        for Member { card, .. } in members.iter().map(|held| &held.member) {
+            let kept = self.store.key_history(card.node.as_str()).await?;
+            let history = kept.and_then(|bytes| serde_json::from_slice::<Signed<KeyHistory>>(&bytes).ok());
+            let history = history.filter(|history| history.check(&card.node, &card.identity).is_ok());
+            let of_card = || card.key(Role::Log).map(|key| VerifierKey::of_log(&card.node, key)).into_iter().collect();
+            let keys = history.map_or_else(of_card, |history| log_keys(&card.node, &history));
+            logs.insert(origin(&card.node), keys);
+        }
+        let identities = members.iter().map(|held| (held.member.card.node.clone(), held.member.card.identity));
+        *self.identities.write().unwrap_or_else(PoisonError::into_inner) = identities.collect();
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let own = origin(&self.own);
+        keys.retain(|log, _| *log == own);
+        keys.extend(logs);
+        Ok(())
+    }
+
+    /// Takes in what a member says of its keys, where its identity signed it and it takes nothing back. Whether it is news.
+    pub async fn learn(&self, node: &NodeId, history: &Signed<KeyHistory>) -> Result<bool, LearnError> {
+        let identities = self.identities.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(identity) = identities.get(node) else { return Ok(false) };
         history.check(node, identity)?;
         let known: Option<Signed<KeyHistory>> =
             self.store.key_history(node.as_str()).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if known.as_ref() == Some(history) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(known) = &known {
+            // Others pass on what they knew a while ago: that is no news, and no contradiction.
+            if known.goes_on_from(&history.value).is_ok() {
+                return Ok(false);
+            }
             history.goes_on_from(&known.value)?;
         }
         self.store.keep_key_history(node.as_str(), history).await?;
         self.follow(node, history);
         tracing::info!(log = %node, number = history.value.number, "a member's keys have changed");
-        Ok(())
+        Ok(true)
     }
 
     fn follow(&self, node: &NodeId, history: &Signed<KeyHistory>) {
-        let trusted = history.value.trusted(Role::Log);
-        let keys = trusted.filter_map(|life| VerifyingKey::from_bytes(&life.key).ok());
-        let keys: Vec<_> = keys.map(|key| VerifierKey::of_log(node, key)).collect();
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(origin(node), keys);
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(origin(node), log_keys(node, history));
     }
 
     /// The node's own log has other keys.

@@ -27,16 +27,23 @@ impl Log {
     /// Opens the log on what the database holds and starts its writer. Its tiles lie nowhere at rest; they are made when they
     /// are asked for.
     pub async fn open(store: Store, key: SigningKey, card: Arc<NodeCard>) -> Result<Self, LogError> {
-        Self::open_in(None, store, Signing::of(key, card)).await
+        Self::open_in(None, store, Signing::of(key, card), &[]).await
     }
 
-    /// The same, with its tiles at rest where the archive says.
-    pub async fn open_in(archive: Option<Archive>, store: Store, signing: Signing) -> Result<Self, LogError> {
+    /// The same, with its tiles at rest where the archive says. `told` are checkpoints that others have of this log: it goes on from
+    /// all of them, or is not opened.
+    pub async fn open_in(
+        archive: Option<Archive>,
+        store: Store,
+        signing: Signing,
+        told: &[String],
+    ) -> Result<Self, LogError> {
         let leaves = store.leaves().await?;
         let origin: Arc<str> = origin(&signing.current.card.node).into();
         let own = |note: &str| signing.ever.iter().find_map(|key| Checkpoint::open(note, &origin, key).ok());
         let kept = store.kept_tree().await?;
         let mut signed: Vec<Checkpoint> = kept.iter().filter_map(|kept| own(&kept.note)).collect();
+        signed.extend(told.iter().filter_map(|note| own(note)));
         if let Some(archive) = &archive {
             let note = archive.get(CHECKPOINT).await?.and_then(|bytes| String::from_utf8(bytes).ok());
             signed.extend(note.as_deref().and_then(own));

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 use super::alarms::{Alarms, Kind, Told};
 use super::{Log, LogError, Published};
-use crate::config::LogConfig;
+use crate::config::{LogConfig, WITNESSES_MAX};
+use crate::node::Node;
 use crate::peers::Remote;
 use crate::shutdown::Shutdown;
 
@@ -64,7 +65,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// The rounds of a log: who is asked is named by the configuration.
+    /// The rounds of a log: who is asked is named by the configuration, or is among the first factories that are members now.
     pub fn new(
         log: Log,
         config: &LogConfig,
@@ -76,9 +77,15 @@ impl Rounds {
             let (remote, key) = (Arc::clone(peers.get(node)?), keys.get(node)?.clone());
             Some((node.clone(), Asked { key, remote, known: 0, rest: REST_MIN, rests_until: None }))
         };
-        let witnesses: BTreeMap<NodeId, Asked> = config.witnesses.iter().filter_map(asked).collect();
-        if !witnesses.is_empty() {
-            log.wait_for_cosignatures();
+        let witnesses: BTreeMap<NodeId, Asked> = match &config.witnesses {
+            Some(named) => named.iter().filter_map(asked).collect(),
+            None => keys.keys().filter_map(asked).take(WITNESSES_MAX).collect(),
+        };
+        log.wait_for_cosignatures(!witnesses.is_empty());
+        if witnesses.is_empty() {
+            // Whoever was waited for is a witness no more.
+            let candidate = log.candidates().borrow().as_ref().clone();
+            log.publish(candidate);
         }
         Self { log, witnesses, alarms, every: config.every, wait: config.wait, last: None }
     }
@@ -178,32 +185,36 @@ impl Rounds {
     }
 }
 
-/// Hears from every peer, now and then until shutdown, what it found wrong and what it was shown.
-pub async fn listen(peers: BTreeMap<NodeId, Arc<Remote>>, alarms: Alarms, every: Duration, mut shutdown: Shutdown) {
+/// Hears from every peer, now and then until shutdown, what it found wrong, what it was shown, and what became of its keys.
+pub async fn listen(node: Arc<Node>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(every * HEAR_ROUNDS) => {}
+            () = tokio::time::sleep(node.config.log.every * HEAR_ROUNDS) => {}
             () = shutdown.wait() => return,
         }
-        let ask = peers.iter().map(|(node, remote)| async move {
+        let peers = node.members.reached.all();
+        let ask = peers.iter().map(|(peer, remote)| async move {
             let told = tokio::time::timeout(HEAR_TIMEOUT, remote.fetch::<Told>("/peer/v1/alarms")).await;
-            (node, told)
+            (peer, told)
         });
-        for (node, told) in futures_util::future::join_all(ask).await {
+        for (peer, told) in futures_util::future::join_all(ask).await {
             // A peer that is gone may come back; an older one has no such call.
             let Ok(Ok(told)) = told else { continue };
-            if let Err(error) = alarms.hear(&told, node).await {
+            if let Err(error) = node.alarms.hear(&told, peer).await {
                 tracing::error!(%error, "what a peer found could not be kept");
             }
         }
-        let ask = peers.iter().map(|(node, remote)| async move {
+        let ask = peers.iter().map(|(peer, remote)| async move {
             let told = tokio::time::timeout(HEAR_TIMEOUT, remote.fetch::<Signed<KeyHistory>>("/log/keys")).await;
-            (node, told)
+            (peer, told)
         });
-        for (node, told) in futures_util::future::join_all(ask).await {
+        for (peer, told) in futures_util::future::join_all(ask).await {
             let Ok(Ok(told)) = told else { continue };
-            if let Err(error) = alarms.learn(node, &told).await {
-                tracing::warn!(witness = %node, %error, "what a member says of its keys is not taken in");
+            if told.value.node != *peer {
+                continue;
+            }
+            if let Err(error) = node.learn_keys(&told).await {
+                tracing::warn!(witness = %peer, %error, "what a member says of its keys is not taken in");
             }
         }
     }

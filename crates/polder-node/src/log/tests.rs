@@ -35,7 +35,7 @@ impl Bench {
         let store = Store::open(&self.0.join("node.db")).await.unwrap();
         let archive = Archive::folder(&self.0.join("log")).unwrap();
         let signing = Signing::of(keys.key(Role::Log).unwrap().clone(), Arc::new(keys.card.clone()));
-        Ok((Log::open_in(Some(archive), store.clone(), signing).await?, store))
+        Ok((Log::open_in(Some(archive), store.clone(), signing, &[]).await?, store))
     }
 
     /// The root over the leaves as someone else reads them: from the files alone.

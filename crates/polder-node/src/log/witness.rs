@@ -3,7 +3,7 @@
 //! What is cosigned is on disk before the cosignature is made, in one step with the look at what was there. Anyone may submit: a
 //! submission counts by the log's signature alone. Only what a log's own node brings can raise an alarm that is not proved.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
@@ -27,7 +27,8 @@ const TRIES: u32 = 3;
 /// A witness.
 pub struct Witness {
     name: String,
-    key: Arc<dyn Signs>,
+    /// During an overlap both sign.
+    keys: RwLock<Vec<Arc<dyn Signs>>>,
     own: String,
     store: Store,
     alarms: Alarms,
@@ -42,9 +43,14 @@ enum Answer {
 
 impl Witness {
     /// The witness of a node. Its own log it does not cosign.
-    pub fn new(node: &NodeId, key: Arc<dyn Signs>, store: Store, alarms: Alarms) -> Self {
+    pub fn new(node: &NodeId, keys: Vec<Arc<dyn Signs>>, store: Store, alarms: Alarms) -> Self {
         let own = polder_core::note::origin(node);
-        Self { name: witness_name(node), key, own, store, alarms }
+        Self { name: witness_name(node), keys: RwLock::new(keys), own, store, alarms }
+    }
+
+    /// Cosigns with these keys from now on.
+    pub fn follow(&self, keys: Vec<Arc<dyn Signs>>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     async fn answer(&self, body: &[u8], speaker: Option<&NodeId>) -> Result<Answer, StoreError> {
@@ -107,9 +113,12 @@ impl Witness {
         if !self.store.see(&checkpoint.origin, submission.old, &seen).await? {
             return Ok(None);
         }
-        let line = SignatureLine::cosign_by(&submission.note.text, &self.name, self.key.as_ref(), at_ms / 1_000);
-        let line = line.map_err(|reason| StoreError::unsigned(&reason))?;
-        Ok(Some(format!("{line}\n")))
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let line = |key: &Arc<dyn Signs>| {
+            let line = SignatureLine::cosign_by(&submission.note.text, &self.name, key.as_ref(), at_ms / 1_000);
+            line.map(|line| format!("{line}\n")).map_err(|reason| StoreError::unsigned(&reason))
+        };
+        keys.iter().map(line).collect::<Result<String, _>>().map(Some)
     }
 
     /// A log's own node that brings fewer leaves than it has shown has lost some, unless the submission is an old one that came late.

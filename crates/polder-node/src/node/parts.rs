@@ -7,43 +7,40 @@ use std::sync::Arc;
 
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
-use polder_core::note::Signs;
+use polder_core::note::Signs as _;
 use polder_core::policy::PolicySchema;
 use polder_core::statement::v1::Source;
 use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 
 use super::NodeError;
 use crate::clock::now_ms;
-use crate::config::{Config, EngineConfig, FactoryConfig, Member};
+use crate::config::{Config, EngineConfig, FactoryConfig};
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
 use crate::home::lifecycle::Lifecycle;
-use crate::home::{Home, Known, View};
+use crate::home::{Home, View};
 use crate::imports::Imports;
 use crate::inference::Engine;
+use crate::key_care::KeyCare;
 use crate::keys::NodeKeys;
 use crate::log::Log;
-use crate::peers::{Local, Peer, Remote};
+use crate::members::Members;
+use crate::peers::{Local, Peer};
 use crate::pkcs11::Token;
 use crate::store::Store;
 use crate::upstream::Replicas;
 
-/// The token, where there is one, and the key of the witness.
-type Opened = (Option<Arc<Token>>, Arc<dyn Signs>);
-
-/// The token, where the configuration names one, and the witness's key. The card names keys in a token instead of those in files.
-pub(super) fn open_token(config: &Config, keys: &mut NodeKeys) -> Result<Opened, NodeError> {
-    let witness: Arc<dyn Signs> = Arc::new(keys.key(Role::Witness)?.clone());
-    let Some(settings) = &config.keys else { return Ok((None, witness)) };
+/// The token, where the configuration names one. The card of a new node names keys in the token instead of those in files.
+pub(super) fn open_token(config: &Config, keys: &mut NodeKeys) -> Result<Option<Arc<Token>>, NodeError> {
+    let Some(settings) = &config.keys else { return Ok(None) };
     let token = Token::open(settings.token.clone())?;
-    if let Some(label) = &settings.log {
-        keys.name(Role::Log, token.by_label(label)?.public())?;
+    for (role, label) in [(Role::Log, &settings.log), (Role::Witness, &settings.witness)] {
+        if let Some(label) = label {
+            keys.name(role, token.by_label(label)?.public())?;
+        }
     }
-    let Some(label) = &settings.witness else { return Ok((Some(token), witness)) };
-    let key = token.by_label(label)?;
-    keys.name(Role::Witness, key.public())?;
-    Ok((Some(token), Arc::new(key)))
+    Ok(Some(token))
 }
 
 /// The factory, where the configuration makes the node one; its own facts and terms are written down first.
@@ -55,8 +52,8 @@ pub(super) async fn open_factory(
 ) -> Result<Option<Arc<Factory>>, NodeError> {
     let Some(factory) = &config.factory else { return Ok(None) };
     let engine = engine(factory).await?;
-    let (members, schema) = (&config.members, Arc::clone(schema));
-    let opened = Factory::new(&keys.card, factory, members, schema, engine, log.clone(), store.clone()).await?;
+    let schema = Arc::clone(schema);
+    let opened = Factory::new(&keys.card, factory, schema, engine, log.clone(), store.clone()).await?;
     let said = opened.status();
     imports.facts(&config.node, Source::File, &said.passport, &said.terms).await?;
     Ok(Some(Arc::new(opened)))
@@ -86,39 +83,51 @@ async fn engine(config: &FactoryConfig) -> Result<Arc<dyn Engine>, NodeError> {
     }
 }
 
-/// The other factories, each over one connection for everything that this node asks of it.
-pub(super) fn reached(config: &Config, keys: &NodeKeys) -> Result<BTreeMap<NodeId, Arc<Remote>>, NodeError> {
-    let others = config.members.iter().filter(|member| member.factory && member.card.node != config.node);
-    let remote = |member: &Member| {
-        let node = member.card.node.clone();
-        let pin = member.card.keys.get(&Role::Transport).map_or([0; 32], |held| held.key);
-        let remote = Remote::new(node.clone(), member.address, pin, keys.key(Role::Transport)?)?;
-        Ok((node, Arc::new(remote)))
-    };
-    others.map(remote).collect()
+/// The members as they were kept, and the channels to them.
+pub(super) async fn open_members(
+    config: &Config,
+    (keys, care): (&NodeKeys, &KeyCare),
+    (store, log): (&Store, &Log),
+) -> Result<Arc<Members>, NodeError> {
+    let own = (&keys.card, keys.identity.clone());
+    let place = (config.peer_address, config.factory.is_some());
+    let members = Members::open(own, place, &config.members, store.clone(), log.clone()).await?;
+    members.reached.follow(&members.directory(), &care.channel_key()?)?;
+    Ok(Arc::new(members))
+}
+
+/// The factories that a home may choose among, and the keys that they sign their own facts with.
+pub(super) fn factories(
+    members: &Members,
+    (node, own): (&NodeId, [u8; 32]),
+    factory: Option<&Arc<Factory>>,
+) -> (BTreeMap<NodeId, Arc<dyn Peer>>, Vec<(NodeId, [u8; 32])>) {
+    let (mut peers, mut authorities): (BTreeMap<NodeId, Arc<dyn Peer>>, _) = (BTreeMap::new(), Vec::new());
+    let (directory, remotes) = (members.directory(), members.reached.all());
+    for held in directory.members.iter().filter(|held| held.member.factory) {
+        let other = &held.member.card.node;
+        let Some(remote) = remotes.get(other) else { continue };
+        authorities.push((other.clone(), held.key(Role::Authority)));
+        peers.insert(other.clone(), Arc::clone(remote) as Arc<dyn Peer>);
+    }
+    if let Some(factory) = factory {
+        authorities.push((node.clone(), own));
+        peers.insert(node.clone(), Arc::new(Local::new(node.clone(), Arc::clone(factory))));
+    }
+    (peers, authorities)
 }
 
 pub(super) async fn open_home(
     config: &Config,
-    keys: &NodeKeys,
+    (keys, care): (&NodeKeys, &KeyCare),
     (store, log, imports): (&Store, &Log, &Arc<Imports>),
     schema: &Arc<PolicySchema>,
     factory: Option<&Arc<Factory>>,
-    reached: &BTreeMap<NodeId, Arc<Remote>>,
+    members: &Members,
 ) -> Result<Option<Arc<Home>>, NodeError> {
     let Some(home) = &config.home else { return Ok(None) };
-    let mut peers: BTreeMap<NodeId, Arc<dyn Peer>> = BTreeMap::new();
-    let mut authorities = Vec::new();
-    for member in config.members.iter().filter(|member| member.factory && member.card.node != config.node) {
-        let Some(remote) = reached.get(&member.card.node) else { continue };
-        authorities.push((member.card.node.clone(), Known::authority_of(member)));
-        peers.insert(member.card.node.clone(), Arc::clone(remote) as Arc<dyn Peer>);
-    }
-    if let Some(factory) = factory {
-        let own = keys.card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key);
-        authorities.push((config.node.clone(), own));
-        peers.insert(config.node.clone(), Arc::new(Local::new(config.node.clone(), Arc::clone(factory))));
-    }
+    let own = keys.card.keys.get(&Role::Authority).map_or([0; 32], |held| held.key);
+    let (peers, authorities) = factories(members, (&config.node, own), factory);
     let (node, schema_, imports_) = (config.node.clone(), Arc::clone(schema), Arc::clone(imports));
     let lifecycle = Lifecycle::new(node, home, schema_, store.clone(), log.clone(), imports_);
     let policies = lifecycle.open().await?;
@@ -136,7 +145,7 @@ pub(super) async fn open_home(
     let view = View::new(&authorities, schema, trust, home.weights, policies, window, latest_ms);
     let view = view.map_err(crate::config::ConfigError::from)?;
     imports.grounds(view.grounds()).await?;
-    let authority = keys.key(Role::Authority)?.clone();
+    let authority = care.authority()?;
     let home =
         Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone(), Arc::clone(imports));
     Ok(Some(Arc::new(home)))

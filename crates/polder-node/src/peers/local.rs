@@ -32,7 +32,7 @@ impl Peer for Local {
 
     fn run(&self, envelope: Envelope) -> PeerFuture<'_, FrameStream> {
         Box::pin(async move {
-            let frames = self.factory.run(&self.home, envelope, true);
+            let frames = self.factory.run((&self.home, None), envelope, true);
             Ok(Box::pin(frames.map(Ok)) as FrameStream)
         })
     }

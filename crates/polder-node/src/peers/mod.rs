@@ -11,6 +11,8 @@ use polder_core::ids::NodeId;
 use polder_core::receipt::{Half, Sealed};
 
 mod local;
+pub mod outward;
+mod pace;
 mod remote;
 pub mod server;
 pub mod tls;

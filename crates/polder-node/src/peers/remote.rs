@@ -1,10 +1,11 @@
 //! A factory on the other end of TLS connections, one HTTP/2 connection for all requests of one thread to it.
 //!
 //! A connection is made when it is needed and again when it broke. It stays with its thread, so that no frame goes from one to
-//! another. Retrying is absent: a retry is a new decision, the home's.
+//! another. A member that only connects outwards opens connections itself, and work goes back over those. Retrying is absent: a retry is a new decision, the home's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,12 +22,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::wire::{Envelope, FRAME_BYTES_MAX, Status};
 use super::{FrameStream, Peer, PeerError, PeerFuture, tls};
 use crate::serve::workers::number;
+use crate::shutdown::{self, Shutdown, Stop};
 use crate::telemetry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,19 +45,71 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Most connections to one factory; threads beyond that share them.
 const SHARDS: usize = 32;
 
-/// A factory behind TLS.
+/// A connection, and the task that carries it.
+type Connection = (SendRequest<Full<Bytes>>, AbortHandle);
+
+/// A member behind TLS: called at its address, or, where it has none, over the connections that it opened itself.
 pub struct Remote {
     node: NodeId,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     tls: Arc<ClientConfig>,
-    connections: [Mutex<Option<SendRequest<Full<Bytes>>>>; SHARDS],
+    connections: [Mutex<Option<Connection>>; SHARDS],
+    closed: AtomicBool,
 }
 
 impl Remote {
-    /// The factory `node` at an address, whose transport key is `pin`.
-    pub fn new(node: NodeId, address: SocketAddr, pin: [u8; 32], own: &SigningKey) -> Result<Self, rustls::Error> {
-        let tls = tls::client_config(own, &node, pin)?;
-        Ok(Self { node, address, tls, connections: Default::default() })
+    /// The member `node` at an address, whose transport key is one of `keys`.
+    pub fn new(
+        node: NodeId,
+        address: Option<SocketAddr>,
+        keys: &[[u8; 32]],
+        own: &SigningKey,
+    ) -> Result<Self, rustls::Error> {
+        let tls = tls::client_config(own, &node, keys)?;
+        Ok(Self { node, address, tls, connections: Default::default(), closed: AtomicBool::new(false) })
+    }
+
+    /// Ends every connection, with whatever runs over it: the member is one no more, or its keys are others.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for place in &self.connections {
+            // Whoever holds a place is connecting, and sees the flag before it is done.
+            if let Ok(mut held) = place.try_lock()
+                && let Some((_, task)) = held.take()
+            {
+                task.abort();
+            }
+        }
+    }
+
+    /// Takes a connection that the member opened itself; one gives way where all places are taken. What is returned ends with it.
+    pub async fn offer(&self, stream: TlsStream<TcpStream>) -> Result<Shutdown, PeerError> {
+        let (stop, ended) = shutdown::channel();
+        let connection = self.begin(stream, Some(stop)).await?;
+        for place in &self.connections {
+            let mut held = place.lock().await;
+            if held.as_ref().is_none_or(|(sender, _)| sender.is_closed()) {
+                *held = Some(connection);
+                return Ok(ended);
+            }
+        }
+        if let Some(first) = self.connections.first() {
+            *first.lock().await = Some(connection);
+        }
+        Ok(ended)
+    }
+
+    /// A connection that the member opened itself.
+    async fn offered(&self) -> Result<SendRequest<Full<Bytes>>, PeerError> {
+        let from = number() % SHARDS;
+        let (before, after) = self.connections.split_at_checked(from).unwrap_or((&[], &self.connections));
+        for place in after.iter().chain(before) {
+            let held = place.lock().await;
+            if let Some((sender, _)) = held.as_ref().filter(|(sender, _)| !sender.is_closed()) {
+                return Ok(sender.clone());
+            }
+        }
+        Err(self.unreachable("it only connects outwards, and has no connection to here now"))
     }
 
     fn unreachable(&self, reason: impl ToString) -> PeerError {
@@ -68,33 +123,44 @@ impl Remote {
     async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, PeerError> {
         let own =
             self.connections.get(number() % SHARDS).ok_or_else(|| self.unreachable("no place for a connection"))?;
+        let Some(address) = self.address else { return self.offered().await };
         let mut held = own.lock().await;
-        if let Some(sender) = held.as_ref().filter(|sender| !sender.is_closed()) {
+        if let Some((sender, _)) = held.as_ref().filter(|(sender, _)| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = timeout(CONNECT_TIMEOUT, self.connect())
+        let (sender, task) = timeout(CONNECT_TIMEOUT, self.connect(address))
             .await
             .map_err(|_| self.unreachable("connecting took too long"))??;
-        *held = Some(sender.clone());
+        if self.closed.load(Ordering::Acquire) {
+            task.abort();
+            return Err(self.unreachable("it is no member any more, or its keys have changed"));
+        }
+        *held = Some((sender.clone(), task));
         Ok(sender)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, PeerError> {
-        let tcp = TcpStream::connect(self.address).await.map_err(|e| self.unreachable(e))?;
+    async fn connect(&self, address: SocketAddr) -> Result<Connection, PeerError> {
+        let tcp = TcpStream::connect(address).await.map_err(|e| self.unreachable(e))?;
         tcp.set_nodelay(true).map_err(|e| self.unreachable(e))?;
         // The name is never looked at: the key is.
         let name = ServerName::try_from("polder.invalid").map_err(|e| self.unreachable(e))?;
         let stream =
             TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.map_err(|e| self.unreachable(e))?;
+        self.begin(stream.into(), None).await
+    }
+
+    /// Begins HTTP/2 on a channel, as the side that asks.
+    async fn begin(&self, stream: TlsStream<TcpStream>, until: Option<Stop>) -> Result<Connection, PeerError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(e))?;
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a peer ended");
             }
+            drop(until);
         });
-        Ok(sender)
+        Ok((sender, task.abort_handle()))
     }
 
     /// What the peer answers on a path, read as JSON.

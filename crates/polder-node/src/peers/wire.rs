@@ -8,9 +8,10 @@ use polder_core::facts::Passport;
 use polder_core::ids::{ModelId, NodeId};
 use polder_core::keys::Signed;
 use polder_core::labels::Action;
+use polder_core::membership::{SPOKEN, Versions};
 use polder_core::policy::Cause;
 use polder_core::receipt::Half;
-use polder_core::ticket::{Capability, Ticket};
+use polder_core::ticket::{Capability, Link, Ticket};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -19,16 +20,21 @@ use crate::inference::{
 };
 use crate::store::Used;
 
-/// The version of these messages.
-pub const VERSION: u32 = 1;
+/// The newest version of these messages: capabilities are bound to the channel's key and may be handed on.
+pub const VERSION: u32 = SPOKEN.most;
+/// The oldest that is still spoken.
+pub const VERSION_LEAST: u32 = SPOKEN.least;
 /// Longest frame that is read, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// What a factory says of itself: `GET /peer/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
-    /// [`VERSION`].
+    /// [`VERSION_LEAST`], which is what the version before reads here.
     pub version: u32,
+    /// The versions that it speaks; absent where that is only `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Versions>,
     /// The factory.
     pub node: NodeId,
     /// The name of its terms file, for messages.
@@ -79,10 +85,13 @@ pub struct Offer {
 /// Work for a factory: `POST /peer/v1/run`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Envelope {
-    /// [`VERSION`].
+    /// The newest version that both sides speak.
     pub version: u32,
     /// The right to send it.
     pub capability: Signed<Capability>,
+    /// How the right was handed on, where whoever sends is not the home that granted it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Signed<Link>>,
     /// What was decided.
     pub ticket: Ticket,
     /// The ticket's digest, where the envelope never left the process.

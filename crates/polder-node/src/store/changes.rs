@@ -11,7 +11,7 @@ use polder_core::statement::v1::HoldStatement;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::retention::{self, Deletion};
-use super::{Leaf, Store, StoreError, bytes32, leaves, signed};
+use super::{Leaf, MemberRow, Store, StoreError, bytes32, leaves, members, signed};
 
 /// `change` has a row for each leaf that is no decision, no execution and no link. `taken` holds what was last taken in: of a factory's facts
 /// from each source, and of the texts that a home goes by. `key_history` holds the lives of the keys of each member, as its identity
@@ -43,6 +43,8 @@ pub enum Beside {
     Hold(HoldStatement),
     /// What is deleted.
     Deletion(Deletion),
+    /// How a peer stands.
+    Member(MemberRow),
     /// The history of the node's own keys: its name, and the signed history as JSON.
     Keys(String, Vec<u8>),
 }
@@ -80,6 +82,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, place: u64, leaf: 
         Some(Beside::Taken(taken)) => keep(connection, taken).await,
         Some(Beside::Hold(hold)) => retention::keep(connection, place, hold).await,
         Some(Beside::Keys(node, history)) => keep_history(&mut *connection, node, history).await,
+        Some(Beside::Member(row)) => members::keep(connection, row).await,
         Some(Beside::Deletion(deletion)) => retention::delete(connection, place, deletion).await,
         None => Ok(()),
     }

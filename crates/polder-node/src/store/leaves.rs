@@ -31,8 +31,8 @@ const SKEW_MS: u64 = 10_000;
 /// Most bytes of one batch's statements, so that a broken row cannot ask for all memory.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
-const KINDS: [&str; 10] =
-    ["decision", "execution", "activation", "import", "view", "deletion", "hold", "key", "link", "day"];
+const KINDS: [&str; 11] =
+    ["decision", "execution", "activation", "import", "view", "deletion", "hold", "key", "link", "day", "member"];
 /// The key of a leaf that is looked for by no id, or whose statement was wiped.
 const NO_KEY: [u8; KEY_BYTES] = [u8::MAX; KEY_BYTES];
 

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod audit;
+pub mod backup;
 pub mod budget;
 pub mod completions;
 pub mod decide;
@@ -11,9 +12,11 @@ pub mod factories;
 pub mod facts;
 pub mod framework;
 pub mod hold;
+pub mod init;
 pub mod key;
 pub mod kill;
 pub mod log;
+pub mod members;
 pub mod node_key;
 pub mod policy;
 pub mod receipt;

@@ -1,4 +1,4 @@
-//! `polder node-key`: a node's own keys: their lives, a new key for the log, and what is not to be trusted any more.
+//! `polder node-key`: a node's own keys: their lives, a new key for one use, and what is not to be trusted any more.
 //!
 //! Keys of applications are absent: `polder key` has those.
 
@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::render;
 
-/// Show a node's own keys, give its log a new one, and revoke one that is not to be trusted.
+/// Show a node's own keys, give one use of them a new one, and revoke one that is not to be trusted.
 ///
 /// Example: polder node-key rotate --use log --overlap-h 24 --socket state/api.sock
 #[derive(Debug, clap::Args)]
@@ -24,11 +24,28 @@ pub struct Arguments {
     task: Task,
 }
 
-/// The key that is changed. Those of transport, witness and authority are pinned by the members' file, and change with it.
+/// The key that is changed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Use {
     /// Signs the log's checkpoints.
     Log,
+    /// Is shown in channels between members.
+    Transport,
+    /// Cosigns the checkpoints of other logs.
+    Witness,
+    /// Signs capabilities, and the facts that a factory declares itself.
+    Authority,
+}
+
+impl Use {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Transport => "transport",
+            Self::Witness => "witness",
+            Self::Authority => "authority",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,7 +58,7 @@ enum Task {
         #[command(flatten)]
         target: Target,
     },
-    /// Give the log a new key. Both sign for a while, so that nobody who knows only one of them misses anything.
+    /// Give one use a new key. Both count for a while, so that nobody who knows only one of them misses anything.
     ///
     /// Example: polder node-key rotate --use log --overlap-h 24 --socket state/api.sock
     #[command(verbatim_doc_comment)]
@@ -49,7 +66,7 @@ enum Task {
         /// Which key.
         #[arg(long = "use", value_enum)]
         role: Use,
-        /// How long both sign, in hours.
+        /// How long both count, in hours.
         #[arg(long, value_name = "HOURS", default_value_t = 24, conflicts_with = "overlap_s")]
         overlap_h: u64,
         /// The same in seconds.
@@ -61,7 +78,7 @@ enum Task {
         #[command(flatten)]
         target: Target,
     },
-    /// Take the log's key out of use at once, and say since when it is not to be trusted.
+    /// Take a key out of use at once, and say since when it is not to be trusted.
     ///
     /// What it signed since then counts for nobody, unless a witness had cosigned it before.
     ///
@@ -94,18 +111,18 @@ enum Task {
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     match arguments.task {
         Task::List { target } => list(&node(&target)?.get("/api/v1/node-keys").await?.ok()?, output)?,
-        Task::Rotate { role: Use::Log, overlap_h, overlap_s, label, target } => {
+        Task::Rotate { role, overlap_h, overlap_s, label, target } => {
             let overlap_s = overlap_s.unwrap_or(overlap_h.saturating_mul(3_600));
-            let body = json!({"use": "log", "overlap_s": overlap_s, "label": label});
+            let body = json!({"use": role.name(), "overlap_s": overlap_s, "label": label});
             let made = node(&target)?.post("/api/v1/node-keys/rotate", &body, &[]).await?.ok()?;
-            said(&made, &format!("both keys sign for {overlap_s} s"), output)?;
+            said(&made, role, &format!("both keys count for {overlap_s} s"), output)?;
         }
-        Task::Revoke { role: Use::Log, since_ms, label, target } => {
+        Task::Revoke { role, since_ms, label, target } => {
             let since_ms = since_ms.unwrap_or_else(polder_node::clock::now_ms);
-            let body = json!({"use": "log", "since_ms": since_ms, "label": label});
+            let body = json!({"use": role.name(), "since_ms": since_ms, "label": label});
             let made = node(&target)?.post("/api/v1/node-keys/revoke", &body, &[]).await?.ok()?;
             let since = render::instant(&since_ms.into());
-            said(&made, &format!("the old key is not to be trusted since {since} UTC"), output)?;
+            said(&made, role, &format!("the old key is not to be trusted since {since} UTC"), output)?;
         }
         Task::Export { target } => render::json(&node(&target)?.get("/log/keys").await?.ok()?)?,
     }
@@ -117,11 +134,12 @@ fn node(target: &Target) -> Result<Client, Failure> {
     target.single()?.ok_or_else(|| failure().hint("name it with --node or --socket"))
 }
 
-fn said(made: &Value, sentence: &str, output: Output) -> Result<(), Failure> {
+fn said(made: &Value, role: Use, sentence: &str, output: Output) -> Result<(), Failure> {
     match output {
         Output::Json => render::json(made),
         Output::Table => render::line(&format!(
-            "the log's key is now {}; {sentence}; leaf {} says so",
+            "the {} key is now {}; {sentence}; leaf {} says so",
+            role.name(),
             word(made, "key"),
             made["leaf"]
         )),

@@ -97,6 +97,8 @@ enum Part {
     Hold,
     /// A key of the node that was rotated or revoked; the id is the leaf's place in the log.
     Key,
+    /// A membership that began or ended; the id is the leaf's place in the log.
+    Member,
     /// What was written on a day; the id is the day, counted from the Unix epoch, or `last`.
     Day,
 }
@@ -112,6 +114,7 @@ impl Part {
             Self::Deletion => "deletion",
             Self::Hold => "hold",
             Self::Key => "key",
+            Self::Member => "member",
             Self::Day => "day",
         }
     }

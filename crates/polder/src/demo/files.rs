@@ -81,7 +81,7 @@ pub fn lay_out(dir: &Path, model: Option<&Path>) -> Result<Plan, Failure> {
         let (listen, address) = (port()?, port()?);
         listens.insert(node.clone(), (listen, address));
         let card = keys.get(node).map(|keys| keys.card.clone()).ok_or_else(|| Failure::new("a node has no keys"))?;
-        members.push(Member { card, address, factory: !place.is_empty() });
+        members.push(Member { card, address: Some(address), factory: !place.is_empty() });
     }
     write_json(&dir.join("members.json"), &members)?;
     for factory in &federation.factories {
@@ -175,6 +175,7 @@ fn write_factory(
         state: "state".into(),
         listen,
         peer_listen: Some(peer_listen),
+        peer_address: None,
         members: Some("../../members.json".into()),
         body_bytes_max: None,
         serve: Some(serve()),
@@ -227,6 +228,7 @@ fn write_home(
         state: "state".into(),
         listen,
         peer_listen: None,
+        peer_address: None,
         members: Some("../../members.json".into()),
         body_bytes_max: None,
         serve: Some(serve()),

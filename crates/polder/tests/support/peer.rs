@@ -68,7 +68,7 @@ impl Port {
             Peer::Member(folder, node) => transport(folder, node),
             Peer::Stranger | Peer::Nobody => SigningKey::from_bytes(&[77; 32]),
         };
-        let mut config = rustls::ClientConfig::clone(&*tls::client_config(&key, &self.node, self.pin).unwrap());
+        let mut config = rustls::ClientConfig::clone(&*tls::client_config(&key, &self.node, &[self.pin]).unwrap());
         if matches!(from, Peer::Nobody) {
             config.client_auth_cert_resolver = Arc::new(NoKey);
         }

@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::config::raw;
-use crate::peers::tls;
+use crate::peers::tls::{self, Pins};
 use crate::shutdown;
 
 const SETTINGS: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -27,6 +27,8 @@ struct Site {
     ours: SigningKey,
     theirs: [u8; 32],
     asked: Arc<AtomicUsize>,
+    doors: Arc<ArcSwap<Doors>>,
+    changed: watch::Sender<u64>,
     _stop: shutdown::Stop,
 }
 
@@ -34,7 +36,10 @@ struct Site {
 async fn site() -> Site {
     let (ours, theirs) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
     let pins = Pins::from([(ours.verifying_key().to_bytes(), NodeId::parse("home").unwrap())]);
-    let config = tls::server_config(&theirs, pins.clone()).unwrap();
+    let doors = Arc::new(ArcSwap::from_pointee(Doors { pins, ..Doors::default() }));
+    let config = tls::server_config(tls::OwnKey::new(&theirs).unwrap(), Arc::clone(&doors)).unwrap();
+    let (changed, changes) = watch::channel(0);
+    let callers = Callers { doors: Arc::clone(&doors), changes, reached: Arc::default() };
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let route = get(move || {
@@ -47,13 +52,14 @@ async fn site() -> Site {
     let address = listener.local_addr().unwrap();
     let (stop, signal) = shutdown::channel();
     let (router, workers) = (Router::new().route("/", route), Arc::new(Workers::start(1).unwrap()));
-    tokio::spawn(serve_router(listener, config, pins, router, limits, workers, signal));
-    Site { address, ours, theirs: theirs.verifying_key().to_bytes(), asked, _stop: stop }
+    let surfaces = Surfaces { members: router, guests: Router::new() };
+    tokio::spawn(serve(listener, config, callers, surfaces, limits, workers, signal));
+    Site { address, ours, theirs: theirs.verifying_key().to_bytes(), asked, doors, changed, _stop: stop }
 }
 
 impl Site {
     async fn connect(&self, key: &SigningKey) -> std::io::Result<TlsStream<TcpStream>> {
-        let config = tls::client_config(key, &NodeId::parse("factory").unwrap(), self.theirs).unwrap();
+        let config = tls::client_config(key, &NodeId::parse("factory").unwrap(), &[self.theirs]).unwrap();
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
         TlsConnector::from(config).connect(ServerName::try_from("polder.invalid").unwrap(), tcp).await
@@ -202,4 +208,32 @@ async fn silence_holds_no_place_and_no_time() {
         let end = tokio::time::timeout(HANDSHAKE_TIMEOUT * 2, stream.read(&mut [0])).await;
         assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_ends_with_its_membership_and_a_guest_finds_one_door() {
+    let site = site().await;
+    let mut stream = site.begin().await;
+    stream.write_all(&frame(1, 5, 1, GET)).await.unwrap();
+    frames_until(&mut stream, |frame| frame.kind == 0).await;
+    // Another key is pinned: the channel of the old one ends at once, and no new one is opened.
+    site.doors.store(Arc::new(Doors::default()));
+    site.changed.send_modify(|number| *number += 1);
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the channel is still there");
+    let refused = async {
+        let mut stranger = site.connect(&site.ours).await?;
+        stranger.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS, &frame(1, 5, 1, GET)].concat()).await?;
+        stranger.read_u8().await
+    };
+    assert!(refused.await.is_err());
+    // While an invitation is open anybody may come in, and finds nothing of what members find.
+    let open_until_ms = crate::clock::now_ms() + 60_000;
+    site.doors.store(Arc::new(Doors { open_until_ms, ..Doors::default() }));
+    let mut guest = site.begin().await;
+    guest.write_all(&frame(1, 5, 1, GET)).await.unwrap();
+    let frames = frames_until(&mut guest, |frame| frame.kind == 1).await;
+    assert_eq!(frames.last().unwrap().payload.first(), Some(&0x8d), "404, from the static table: {frames:?}");
+    assert_eq!(site.asked.load(Ordering::SeqCst), 1);
 }

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use polder_core::keys::history::KeyAct;
+use polder_core::membership::Act;
 use polder_core::statement::v1::{DeletionStatement, Ground, HoldAct, HoldScope, How, Source, Statement};
 use serde_json::{Value, json};
 
@@ -111,10 +112,22 @@ pub fn says(statement: &Statement) -> Option<String> {
             let (change, bound) = (&one.change, render::instant(&one.change.bound_ms.into()));
             let role = format!("{:?}", change.role).to_lowercase();
             match change.act {
-                KeyAct::Rotated => format!("`{}` has a new {role} key; both sign until {bound} UTC", change.node),
+                KeyAct::Rotated => format!("`{}` has a new {role} key; both count until {bound} UTC", change.node),
                 KeyAct::Revoked => {
                     format!("`{}` revoked its {role} key: not to be trusted since {bound} UTC", change.node)
                 }
+            }
+        }
+        Statement::Member(one) => {
+            let (node, peer) = (&one.node, &one.peer);
+            match one.act {
+                Act::Accepted => format!("`{node}` accepted `{peer}` as a member"),
+                Act::Refused => format!("`{node}` refused `{peer}`, who wanted to be a member"),
+                Act::Joined => format!("`{peer}` accepted `{node}` as a member"),
+                Act::Declined => format!("`{peer}` refused `{node}`, who wanted to be a member"),
+                Act::Departed => format!("`{peer}` is a member no more: it has left"),
+                Act::Removed => format!("`{node}` ended the membership with `{peer}`"),
+                Act::Left => format!("`{node}` left, and is no member of `{peer}` any more"),
             }
         }
         Statement::View(one) => {

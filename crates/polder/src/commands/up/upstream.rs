@@ -134,6 +134,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         state: "state".into(),
         listen,
         peer_listen: None,
+        peer_address: None,
         members: None,
         body_bytes_max: None,
         serve: None,
