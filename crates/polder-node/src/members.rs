@@ -290,6 +290,16 @@ impl Members {
         self.step(event).await
     }
 
+    /// Whether a departure ends anything here, as far as can be seen without the machine.
+    pub(crate) fn concerns(&self, departure: &Departure) -> bool {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let peer = seen.peers.iter().find(|peer| peer.said.card.identity == departure.identity);
+        peer.is_some_and(|peer| {
+            let since_ms = peer.request.as_ref().map_or(0, |request| request.value.at_ms);
+            peer.standing == Standing::Member && since_ms <= departure.at_ms
+        })
+    }
+
     /// Takes in that somebody leaves, and remembers its word for those who ask.
     pub async fn heard(&self, departure: Signed<Departure>) -> Result<(), MembersError> {
         let known = {
@@ -325,6 +335,7 @@ impl Members {
 
     /// Takes in an event: its records are on disk, and its leaf is in the log, before anything follows from it.
     pub async fn step(&self, event: Event) -> Result<Vec<Effect>, MembersError> {
+        let leaves = matches!(event, Event::Leave);
         let mut machine = self.machine.lock().await;
         let mut next = machine.clone();
         let now = now_ms();
@@ -358,15 +369,20 @@ impl Members {
         *machine = next;
         self.see(&machine);
         drop(machine);
+        let word = effects.iter().find_map(|effect| match effect {
+            Effect::Spread(departure) => Some(departure.clone()),
+            _ => None,
+        });
         // Who leaves tells the others while their channels are still there; they hear it from each other too.
-        for effect in &effects {
-            if let Effect::Spread(departure) = effect {
-                self.spread(departure).await;
-            }
+        if let Some(departure) = word.as_ref().filter(|_| leaves) {
+            self.spread(departure).await;
         }
         self.open_doors();
         if members {
             self.rebuild();
+        }
+        if let Some(departure) = word.as_ref().filter(|_| !leaves) {
+            self.spread(departure).await;
         }
         Ok(effects)
     }

@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use polder_core::note::VerifierKey;
 use polder_core::statement::v1::Source;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::api;
 use crate::clock::{ClockFault, Watch, now_ms};
@@ -122,6 +123,8 @@ pub struct Node {
     keys: NodeKeys,
     /// What is shown to whoever comes to the peers' port.
     shown: Arc<OwnKey>,
+    /// Tells when everything has followed another directory or other keys.
+    followed: watch::Sender<u64>,
     /// Held while the node lives: two nodes in one state folder would fork its log.
     _lock: File,
     started_ms: u64,
@@ -196,6 +199,7 @@ impl Node {
             members,
             keys,
             shown,
+            followed: watch::channel(0).0,
             _lock: lock,
             started_ms: now_ms(),
         });

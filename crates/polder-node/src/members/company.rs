@@ -108,7 +108,8 @@ impl Node {
         for (from, told) in futures_util::future::join_all(ask).await {
             // A peer of the version before has no such call.
             let Ok(Ok(news)) = told else { continue };
-            for departure in news.departures.into_iter().take(NEWS_MAX) {
+            let departures = news.departures.into_iter().take(NEWS_MAX);
+            for departure in departures.filter(|departure| self.members.concerns(&departure.value)) {
                 if let Err(error @ (MembersError::Store(_) | MembersError::Log(_))) =
                     self.members.heard(departure).await
                 {

@@ -16,6 +16,7 @@ use polder_core::membership::{Departure, JoinRequest};
 use polder_core::note::VerifierKey;
 use polder_core::ticket::Revoked;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Node, NodeError, parts};
@@ -35,6 +36,11 @@ impl Node {
     /// The key that this node shows in channels.
     pub fn channel_key(&self) -> Result<SigningKey, NodeError> {
         Ok(self.key_care.channel_key()?)
+    }
+
+    /// Tells when everything has followed another directory or other keys.
+    pub fn follows(&self) -> watch::Receiver<u64> {
+        self.followed.subscribe()
     }
 
     /// Brings everything to this node's own keys as they are now: after a change, and at the end of an overlap.
@@ -150,12 +156,13 @@ impl Node {
             home.view.follow(&authorities, now_ms());
             home.follow(peers);
         }
+        self.followed.send_modify(|number| *number = number.wrapping_add(1));
         Ok(())
     }
 
     /// Holds the rounds in which peers cosign this node's log, with the witnesses of now, until shutdown.
     pub(super) async fn hold_rounds(self: Arc<Self>, mut shutdown: Shutdown) {
-        let mut changes = self.members.changes();
+        let mut changes = self.follows();
         loop {
             let rounds = self.rounds();
             tokio::select! {
@@ -189,7 +196,8 @@ impl Node {
         let revoked = home.granter().revoke(ids).map_err(|error| NodeError::System(error.to_string()))?;
         self.spread_revocation(&revoked).await;
         if let Some(factory) = &self.factory {
-            drop(factory.rights().revoke(&revoked, now_ms()));
+            let rows = factory.rights().revoke(&revoked, now_ms()).unwrap_or_default();
+            self.store.keep_revoked(&rows, now_ms()).await?;
         }
         Ok(revoked)
     }
@@ -225,9 +233,11 @@ async fn join(State(node): State<Arc<Node>>, body: bytes::Bytes) -> Response {
         metrics::peer_refused("forged");
         return (StatusCode::BAD_REQUEST, "not a request to join\n").into_response();
     };
-    match node.members.asked(request).await {
-        Ok(told) => Json(told).into_response(),
-        Err(error) => refused(&error),
+    // To its end, whether or not whoever asked still listens.
+    match tokio::spawn(async move { node.members.asked(request).await }).await {
+        Ok(Ok(told)) => Json(told).into_response(),
+        Ok(Err(error)) => refused(&error),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
@@ -240,21 +250,29 @@ async fn departure(State(node): State<Arc<Node>>, body: bytes::Bytes) -> Respons
         metrics::peer_refused("forged");
         return (StatusCode::BAD_REQUEST, "not a departure\n").into_response();
     };
-    match node.members.heard(departure).await {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(error) => refused(&error),
+    match tokio::spawn(async move { node.members.heard(departure).await }).await {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(error)) => refused(&error),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
-/// Rights that a home takes back; whoever is a factory remembers them, and passes on what it did not know.
+/// Rights that a home takes back; whoever is a factory remembers them, after a start too.
 async fn revocation(State(node): State<Arc<Node>>, body: bytes::Bytes) -> Response {
     let Ok(revoked) = serde_json::from_slice::<Signed<Revoked>>(&body) else {
         metrics::peer_refused("forged");
         return (StatusCode::BAD_REQUEST, "not a revocation\n").into_response();
     };
     let Some(factory) = &node.factory else { return StatusCode::OK.into_response() };
-    match factory.rights().revoke(&revoked, now_ms()) {
-        Ok(_) => StatusCode::OK.into_response(),
-        Err(error) => (StatusCode::FORBIDDEN, format!("{error}\n")).into_response(),
+    let rows = match factory.rights().revoke(&revoked, now_ms()) {
+        Ok(rows) => rows,
+        Err(error) => return (StatusCode::FORBIDDEN, format!("{error}\n")).into_response(),
+    };
+    match node.store.keep_revoked(&rows, now_ms()).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
+            tracing::error!(%error, "what a home takes back could not be kept");
+            (StatusCode::SERVICE_UNAVAILABLE, "this node cannot remember now\n").into_response()
+        }
     }
 }

@@ -54,6 +54,7 @@ pub(super) async fn open_factory(
     let engine = engine(factory).await?;
     let schema = Arc::clone(schema);
     let opened = Factory::new(&keys.card, factory, schema, engine, log.clone(), store.clone()).await?;
+    opened.rights().remember(&store.revoked().await?, now_ms());
     let said = opened.status();
     imports.facts(&config.node, Source::File, &said.passport, &said.terms).await?;
     Ok(Some(Arc::new(opened)))

@@ -37,7 +37,7 @@ type Made = (SocketAddr, Vec<[u8; 32]>, [u8; 32]);
 
 /// Keeps a channel open to every member with an address, until shutdown.
 pub async fn keep(node: Arc<Node>, router: Router, limits: Limits, mut shutdown: Shutdown) {
-    let mut changes = node.members.changes();
+    let mut changes = node.follows();
     let mut open: BTreeMap<NodeId, (Made, JoinHandle<()>)> = BTreeMap::new();
     let (gate, paces) = (Gate::open(&limits, limits.connections_max), Arc::new(Paces::new(limits.peer_requests_per_s)));
     loop {

@@ -1,11 +1,12 @@
-//! Memberships as they are kept: peers, invitations and departures, each as the JSON that was signed or follows from it.
+//! Memberships as they are kept: peers, invitations and departures, each as the JSON that was signed or follows from it; and the rights
+//! that homes have taken back, as long as they could hold.
 
 use polder_core::keys::Signed;
 use polder_core::membership::{Departure, Open, Peer};
 use serde::Serialize;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, signed};
 
 /// `kind` is `peer`, `invitation` or `departure`; `id` is an identity, or an invitation's id.
 pub(super) const SCHEMA: &str = "
@@ -14,6 +15,10 @@ CREATE TABLE IF NOT EXISTS member (
     id     BLOB NOT NULL,
     record BLOB NOT NULL,
     PRIMARY KEY (kind, id)
+) STRICT;
+CREATE TABLE IF NOT EXISTS revoked (
+    id       BLOB PRIMARY KEY,
+    until_ms INTEGER NOT NULL
 ) STRICT;
 ";
 
@@ -64,6 +69,28 @@ impl Store {
     /// Writes a row, new or changed.
     pub async fn keep_member(&self, row: &MemberRow) -> Result<(), StoreError> {
         keep(&mut *self.pool.acquire().await?, row).await
+    }
+
+    /// Keeps the ids of rights that were taken back, each until an instant in Unix milliseconds; those that had their time are forgotten.
+    pub async fn keep_revoked(&self, rows: &[([u8; 16], u64)], now_ms: u64) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("DELETE FROM revoked WHERE until_ms <= ?").bind(signed(now_ms)).execute(&mut *transaction).await?;
+        for (id, until_ms) in rows {
+            let query = sqlx::query("INSERT OR REPLACE INTO revoked (id, until_ms) VALUES (?, ?)");
+            query.bind(id.as_slice()).bind(signed(*until_ms)).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The ids of rights that were taken back.
+    pub async fn revoked(&self) -> Result<Vec<([u8; 16], u64)>, StoreError> {
+        let rows = sqlx::query("SELECT id, until_ms FROM revoked").fetch_all(&self.pool).await?;
+        let row = |row: &sqlx::sqlite::SqliteRow| {
+            let id = row.get::<&[u8], _>(0).try_into().ok()?;
+            Some((id, u64::try_from(row.get::<i64, _>(1)).unwrap_or_default()))
+        };
+        Ok(rows.iter().filter_map(row).collect())
     }
 
     /// Forgets a row.
