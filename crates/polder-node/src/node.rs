@@ -47,7 +47,7 @@ mod parts;
 mod restored;
 
 use lock::lock;
-use parts::{open_factory, open_home, open_members, open_token};
+use parts::{open_factory, open_home, open_members, open_ml_dsa, open_token};
 use restored::told_by_witnesses;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
@@ -152,7 +152,8 @@ impl Node {
         restored::clear(state);
         log.count(config.home.as_ref().map(|home| &home.tenant));
         let alarms = Alarms::open(store.clone(), own_keys, config.node.clone()).await?;
-        let witness = Witness::new(&config.node, ring.witness.clone(), store.clone(), alarms.clone());
+        let ml_dsa = open_ml_dsa(&config, &state.join("keys"))?;
+        let witness = Witness::new(&config.node, (ring.witness.clone(), ml_dsa), store.clone(), alarms.clone());
         let shown = OwnKey::new(&key_care.channel_key()?)?;
         let members = open_members(&config, (&keys, &key_care), (&store, &log)).await?;
         alarms.follow_members(&members.directory().members).await?;

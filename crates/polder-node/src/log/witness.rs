@@ -8,10 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use http::{StatusCode, header};
 use polder_core::ids::NodeId;
-use polder_core::note::{Checkpoint, Note, SignatureLine, Signs, witness_name};
+use polder_core::note::{Checkpoint, MlDsaSigner, Note, SignatureLine, Signs, VerifierKey, witness_name};
 use polder_core::witness::{Judgement, SUBMISSION_BYTES_MAX, Submission, judge};
 
 use super::alarms::{Alarms, Kind};
@@ -29,6 +29,8 @@ pub struct Witness {
     name: String,
     /// During an overlap both sign.
     keys: RwLock<Vec<Arc<dyn Signs>>>,
+    ml_dsa: Option<MlDsaSigner>,
+    node: NodeId,
     own: String,
     store: Store,
     alarms: Alarms,
@@ -43,14 +45,28 @@ enum Answer {
 
 impl Witness {
     /// The witness of a node. Its own log it does not cosign.
-    pub fn new(node: &NodeId, keys: Vec<Arc<dyn Signs>>, store: Store, alarms: Alarms) -> Self {
+    pub fn new(
+        node: &NodeId,
+        (keys, ml_dsa): (Vec<Arc<dyn Signs>>, Option<MlDsaSigner>),
+        store: Store,
+        alarms: Alarms,
+    ) -> Self {
         let own = polder_core::note::origin(node);
-        Self { name: witness_name(node), keys: RwLock::new(keys), own, store, alarms }
+        let (name, node) = (witness_name(node), node.clone());
+        Self { name, keys: RwLock::new(keys), ml_dsa, node, own, store, alarms }
     }
 
     /// Cosigns with these keys from now on.
     pub fn follow(&self, keys: Vec<Arc<dyn Signs>>) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The keys as verifiers write them, a line each.
+    fn lines(&self) -> String {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let own = keys.iter().map(|key| VerifierKey::of_witness(&self.node, key.public()));
+        let more = self.ml_dsa.iter().map(|key| VerifierKey::of_ml_dsa_witness(&self.node, key.public()));
+        own.chain(more).map(|key| format!("{key}\n")).collect()
     }
 
     async fn answer(&self, body: &[u8], speaker: Option<&NodeId>) -> Result<Answer, StoreError> {
@@ -106,19 +122,25 @@ impl Witness {
         self.alarms.own().clone()
     }
 
-    /// The cosignature, once what it covers is the latest on disk; `None` where something else came there first.
+    /// The cosignatures, once what it covers is the latest on disk; `None` where something else came there first.
     async fn cosign(&self, submission: &Submission, checkpoint: &Checkpoint) -> Result<Option<String>, StoreError> {
         let (size, root, at_ms) = (checkpoint.size, checkpoint.root, now_ms());
         let seen = Seen { size, root, at_ms, note: submission.note.to_string() };
         if !self.store.see(&checkpoint.origin, submission.old, &seen).await? {
             return Ok(None);
         }
+        let (text, at_s) = (&submission.note.text, at_ms / 1_000);
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         let line = |key: &Arc<dyn Signs>| {
-            let line = SignatureLine::cosign_by(&submission.note.text, &self.name, key.as_ref(), at_ms / 1_000);
+            let line = SignatureLine::cosign_by(text, &self.name, key.as_ref(), at_s);
             line.map(|line| format!("{line}\n")).map_err(|reason| StoreError::unsigned(&reason))
         };
-        keys.iter().map(line).collect::<Result<String, _>>().map(Some)
+        let mut lines = keys.iter().map(line).collect::<Result<String, _>>()?;
+        let more = self.ml_dsa.as_ref().and_then(|key| SignatureLine::cosign_by_ml_dsa(text, &self.name, key, at_s));
+        if let Some(line) = more {
+            lines.push_str(&format!("{line}\n"));
+        }
+        Ok(Some(lines))
     }
 
     /// A log's own node that brings fewer leaves than it has shown has lost some, unless the submission is an old one that came late.
@@ -131,10 +153,11 @@ impl Witness {
     }
 }
 
-/// The route, for strangers and peers alike.
+/// The routes, for strangers and peers alike.
 pub fn router(witness: Arc<Witness>) -> Router {
     Router::new()
         .route("/witness/add-checkpoint", post(add_checkpoint))
+        .route("/witness/keys", get(|State(witness): State<Arc<Witness>>| async move { witness.lines() }))
         .layer(DefaultBodyLimit::max(SUBMISSION_BYTES_MAX))
         .with_state(witness)
 }

@@ -3,11 +3,12 @@
 //! What they do together is absent: that is `node.rs`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
-use polder_core::note::Signs as _;
+use polder_core::note::{MlDsaSigner, Signs as _};
 use polder_core::policy::PolicySchema;
 use polder_core::statement::v1::Source;
 use polder_core::usage::{WINDOW_DAYS, Window, day_of};
@@ -30,6 +31,14 @@ use crate::peers::{Local, Peer};
 use crate::pkcs11::Token;
 use crate::store::Store;
 use crate::upstream::Replicas;
+
+/// The key by which the node cosigns with ML-DSA-44 too, where the configuration asks for it; made where it is missing.
+pub(super) fn open_ml_dsa(config: &Config, keys: &Path) -> Result<Option<MlDsaSigner>, NodeError> {
+    if !config.log.ml_dsa_44 {
+        return Ok(None);
+    }
+    Ok(Some(MlDsaSigner::from_seed(crate::keys::secret(&keys.join("witness-ml-dsa.key"))?)))
+}
 
 /// The token, where the configuration names one. The card of a new node names keys in the token instead of those in files.
 pub(super) fn open_token(config: &Config, keys: &mut NodeKeys) -> Result<Option<Arc<Token>>, NodeError> {
