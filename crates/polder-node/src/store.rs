@@ -352,3 +352,6 @@ async fn keep_halves<'a>(
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,7 +242,11 @@ async fn join(State(node): State<Arc<Node>>, body: bytes::Bytes) -> Response {
 }
 
 async fn news(State(node): State<Arc<Node>>) -> Json<News> {
-    Json(node.members.news())
+    let mut news = node.members.news();
+    // A node that has never changed a key has nothing to say of them.
+    let own = Signed::clone(&node.key_care.history());
+    news.histories.extend(Some(own).filter(|own| own.value.number > 1));
+    Json(news)
 }
 
 async fn departure(State(node): State<Arc<Node>>, body: bytes::Bytes) -> Response {

@@ -15,8 +15,9 @@ use crate::render;
 
 /// Write a node's whole state into one file: database, log and kept content.
 ///
-/// The node may go on running. With --keys-passphrase-file its keys are in the file too, sealed by that passphrase; without it keep
-/// the folder `keys/` elsewhere. Configuration and policy files are yours, and are not in it.
+/// The node may go on running. With --keys-passphrase-file its keys are in the file too, sealed by
+/// that passphrase; without it keep the folder `keys/` elsewhere. Configuration and policy files are
+/// yours, and are not in it.
 ///
 /// Example: polder backup paris.backup --config paris/polder.toml --keys-passphrase-file phrase
 #[derive(Debug, clap::Args)]
@@ -34,8 +35,9 @@ pub struct BackupArguments {
 
 /// Read a node's state back from a backup, into a state folder that holds none.
 ///
-/// When the node starts it asks its witnesses how far its log had come, and does not sign anything behind that: leaves that are newer
-/// than the backup are lost, and a second history beside them would be a fork.
+/// When the node starts it asks its witnesses how far its log had come, and does not sign anything
+/// behind that: leaves that are newer than the backup are lost, and a second history beside them
+/// would be a fork.
 ///
 /// Example: polder restore paris.backup --config paris/polder.toml --keys-passphrase-file phrase
 #[derive(Debug, clap::Args)]

@@ -35,8 +35,8 @@ const FILE: &str = "polder.toml";
 
 /// Make a new node: its keys, its configuration, and policies to begin with.
 ///
-/// A node is a home with --tenant, a factory with --model or --upstream, or both. What is there already stays as it is: running it
-/// again changes nothing.
+/// A node is a home with --tenant, a factory with --model or --upstream, or both. What is there
+/// already stays as it is: running it again changes nothing.
 ///
 /// Example: polder init paris --node paris --model toy=models/toy --peer-listen 10.0.0.7:7443
 #[derive(Debug, clap::Args)]

@@ -88,8 +88,8 @@ enum Task {
 
 /// Make an invitation: one line, for one node, for a while.
 ///
-/// Whoever has it can ask to join, once; accepting stays with you. Send it by a way that you trust: it says which identity the other
-/// side pins.
+/// Whoever has it can ask to join, once; accepting stays with you. Send it by a way that you trust:
+/// it says which identity the other side pins.
 ///
 /// Example: polder invite --offers "eight accelerators, research" --valid-h 24 --socket state/api.sock
 #[derive(Debug, clap::Args)]
@@ -113,8 +113,8 @@ pub struct InviteArguments {
 
 /// Ask to join whoever sent an invitation.
 ///
-/// The request goes over the network as soon as the other node is reached, or by a file with `--out`. Both are members once the other
-/// side has accepted.
+/// The request goes over the network as soon as the other node is reached, or by a file with
+/// `--out`. Both are members once the other side has accepted.
 ///
 /// Example: polder join invitation.txt --socket state/api.sock
 #[derive(Debug, clap::Args)]
