@@ -191,7 +191,7 @@ fn two_bare_folders_become_members_and_part_again() {
     bank.answers_from("paris");
     assert_eq!(paris.polder(&["members", "accept", "bank-home"]).code, 1, "nobody waits any more");
     let changes = paris.json(&["log", "changes", "--kind", "member"]);
-    assert_eq!(changes["changes"][0]["statement"]["act"], "accepted", "{changes}");
+    assert_eq!(changes["changes"][0]["change"]["statement"]["act"], "accepted", "{changes}");
     // It is still so after a restart.
     bank.stop();
     bank.up();
