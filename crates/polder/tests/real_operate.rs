@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,8 +58,14 @@ fn an_operator_becomes_a_member_by_the_page() {
         command.env_remove(name);
     }
     let begun = Instant::now();
+    // A group of its own, so that nothing of it is left where it hangs.
+    command.process_group(0);
     let mut child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     let ended = process::wait(&mut child, TIME_MAX);
+    if ended.is_none() {
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    }
     let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "after {:?}: {said}", begun.elapsed());
 }
