@@ -118,6 +118,11 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> pro
     kept(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
+fn peers_refused(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let help = "What peers, or those who would be some, were refused, by the cause.";
+    counters(registry, "polder_peer_refusals_total", help, &["cause"])
+}
+
 impl Metrics {
     fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
@@ -168,12 +173,7 @@ impl Metrics {
             codes: Known::new(),
             connections: gauge("polder_connections", "Connections of applications, operators and peers over TCP.")?,
             turned_away: counter("polder_connections_refused_total", "Connections for which there was no place.")?,
-            peers_refused: counters(
-                &registry,
-                "polder_peer_refusals_total",
-                "What peers, or those who would be some, were refused, by the cause.",
-                &["cause"],
-            )?,
+            peers_refused: peers_refused(&registry)?,
             streams: gauge("polder_open_answers", "Answers that have begun and not ended.")?,
             batches: kept(&registry, Histogram::with_opts(batches.buckets(BATCHES.to_vec())))?,
             leaves: counter("polder_log_leaves_written_total", "Leaves of the log that are on disk.")?,

@@ -48,7 +48,7 @@ mod restored;
 
 use lock::lock;
 use parts::{open_factory, open_home, open_members, open_ml_dsa, open_token};
-use restored::told_by_witnesses;
+use restored::open_log;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -147,13 +147,10 @@ impl Node {
         keys.card = key_care.card()?;
         let ring = key_care.ring();
         let own_keys = signing.ever.iter().map(|key| VerifierKey::of_log(&config.node, *key)).collect();
-        let told = told_by_witnesses(&config, &store, &key_care.channel_key()?, &signing.ever).await?;
-        let log = Log::open_in(Some(archive), store.clone(), signing, &told).await?;
-        restored::clear(state);
-        log.count(config.home.as_ref().map(|home| &home.tenant));
+        let log = open_log(&config, &store, &key_care, (archive, signing)).await?;
         let alarms = Alarms::open(store.clone(), own_keys, config.node.clone()).await?;
-        let ml_dsa = open_ml_dsa(&config, &state.join("keys"))?;
-        let witness = Witness::new(&config.node, (ring.witness.clone(), ml_dsa), store.clone(), alarms.clone());
+        let witness_keys = (ring.witness.clone(), open_ml_dsa(&config, &state.join("keys"))?);
+        let witness = Witness::new(&config.node, witness_keys, store.clone(), alarms.clone());
         let shown = OwnKey::new(&key_care.channel_key()?)?;
         let members = open_members(&config, (&keys, &key_care), (&store, &log)).await?;
         alarms.follow_members(&members.directory().members).await?;

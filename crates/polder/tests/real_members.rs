@@ -196,7 +196,14 @@ fn two_bare_folders_become_members_and_part_again() {
     bank.stop();
     bank.up();
     bank.answers_from("paris");
+    part_and_come_back_by_files(folder.path(), &paris, &bank);
+    // A home that is removed is cut off at once.
+    assert_eq!(paris.polder(&["members", "remove", "bank-home"]).code, 0);
+    until("no answer any more", || (bank.chat().status != 200).then_some(()));
+}
 
+/// One leaves, and is a member again by files alone.
+fn part_and_come_back_by_files(folder: &Path, paris: &Site, bank: &Site) {
     assert_eq!(bank.polder(&["leave"]).code, 2, "not without meaning it");
     let left = bank.polder(&["leave", "--yes"]);
     assert_eq!(left.code, 0, "{left:?}");
@@ -204,18 +211,15 @@ fn two_bare_folders_become_members_and_part_again() {
     assert_ne!(bank.chat().status, 200);
     assert!(bank.polder(&["invite"]).stderr.contains("has left"));
     // And back, by files alone.
-    let request = folder.path().join("request.json");
+    let request = folder.join("request.json");
     let asked = bank.polder(&["join", &paris.invite(), "--out", request.to_str().unwrap()]);
     assert_eq!(asked.code, 0, "{asked:?}");
     assert_eq!(paris.polder(&["members", "take", request.to_str().unwrap()]).code, 0);
-    let answer = folder.path().join("answer.json");
+    let answer = folder.join("answer.json");
     let accepted = paris.polder(&["members", "accept", "bank-home", "--out", answer.to_str().unwrap()]);
     assert_eq!(accepted.code, 0, "{accepted:?}");
     assert_eq!(bank.polder(&["members", "take", answer.to_str().unwrap()]).code, 0);
     bank.answers_from("paris");
-    // A home that is removed is cut off at once.
-    assert_eq!(paris.polder(&["members", "remove", "bank-home"]).code, 0);
-    until("no answer any more", || (bank.chat().status != 200).then_some(()));
 }
 
 #[test]

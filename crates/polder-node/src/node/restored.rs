@@ -20,15 +20,31 @@ use super::NodeError;
 use crate::backup::{MARK, Mark};
 use crate::clock::now_ms;
 use crate::config::{Config, WITNESSES_MAX};
+use crate::key_care::KeyCare;
 use crate::log::alarms::Told;
+use crate::log::{Archive, Log, Signing};
 use crate::peers::Remote;
 use crate::store::{MemberRow, Store};
 
 /// How long a witness has for its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// Opens the log, of a restored state only where it holds all that its witnesses have seen.
+pub(super) async fn open_log(
+    config: &Config,
+    store: &Store,
+    care: &KeyCare,
+    (archive, signing): (Archive, Signing),
+) -> Result<Log, NodeError> {
+    let told = told_by_witnesses(config, store, &care.channel_key()?, &signing.ever).await?;
+    let log = Log::open_in(Some(archive), store.clone(), signing, &told).await?;
+    clear(&config.state);
+    log.count(config.home.as_ref().map(|home| &home.tenant));
+    Ok(log)
+}
+
 /// What the witnesses of a restored node have cosigned of its log; nothing where the state was not restored.
-pub(super) async fn told_by_witnesses(
+async fn told_by_witnesses(
     config: &Config,
     store: &Store,
     own: &SigningKey,
@@ -84,7 +100,7 @@ fn mark(state: &Path) -> Result<Option<Mark>, NodeError> {
 }
 
 /// The witnesses have been asked, and the log holds all that they have seen.
-pub(super) fn clear(state: &Path) {
+fn clear(state: &Path) {
     let path = state.join(MARK);
     if path.exists() {
         tracing::warn!("the restored log holds all that its witnesses have seen of it");

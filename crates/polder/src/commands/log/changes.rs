@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use polder_core::keys::history::KeyAct;
 use polder_core::membership::Act;
-use polder_core::statement::v1::{DeletionStatement, Ground, HoldAct, HoldScope, How, Source, Statement};
+use polder_core::statement::v1::{
+    DeletionStatement, Ground, HoldAct, HoldScope, How, MemberStatement, Source, Statement,
+};
 use serde_json::{Value, json};
 
 use super::nodes;
@@ -118,18 +120,7 @@ pub fn says(statement: &Statement) -> Option<String> {
                 }
             }
         }
-        Statement::Member(one) => {
-            let (node, peer) = (&one.node, &one.peer);
-            match one.act {
-                Act::Accepted => format!("`{node}` accepted `{peer}` as a member"),
-                Act::Refused => format!("`{node}` refused `{peer}`, who wanted to be a member"),
-                Act::Joined => format!("`{peer}` accepted `{node}` as a member"),
-                Act::Declined => format!("`{peer}` refused `{node}`, who wanted to be a member"),
-                Act::Departed => format!("`{peer}` is a member no more: it has left"),
-                Act::Removed => format!("`{node}` ended the membership with `{peer}`"),
-                Act::Left => format!("`{node}` left, and is no member of `{peer}` any more"),
-            }
-        }
+        Statement::Member(one) => member(one),
         Statement::View(one) => {
             let before = one.previous;
             let other = |name: &'static str, differs: bool| differs.then_some(name);
@@ -142,6 +133,20 @@ pub fn says(statement: &Statement) -> Option<String> {
             format!("`{}` goes by another {}", one.home, parts.join(", "))
         }
     })
+}
+
+/// What became of a membership.
+fn member(one: &MemberStatement) -> String {
+    let (node, peer) = (&one.node, &one.peer);
+    match one.act {
+        Act::Accepted => format!("`{node}` accepted `{peer}` as a member"),
+        Act::Refused => format!("`{node}` refused `{peer}`, who wanted to be a member"),
+        Act::Joined => format!("`{peer}` accepted `{node}` as a member"),
+        Act::Declined => format!("`{peer}` refused `{node}`, who wanted to be a member"),
+        Act::Departed => format!("`{peer}` is a member no more: it has left"),
+        Act::Removed => format!("`{node}` ended the membership with `{peer}`"),
+        Act::Left => format!("`{node}` left, and is no member of `{peer}` any more"),
+    }
 }
 
 /// What a deletion says.
