@@ -11,7 +11,8 @@ use crate::federation::{Federation, FederationError};
 
 mod check;
 mod events;
-mod ground;
+pub(crate) mod ground;
+mod growth;
 mod raw;
 
 /// Why a study cannot be run.

@@ -3,7 +3,7 @@
 //! Colours are of one family with dashes beside them, so that lines differ without colour too. Text is escaped.
 
 /// One line of a plot.
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Its name.
     pub name: String,
     /// One value for each month.
@@ -20,12 +20,12 @@ const COLOURS: [&str; 6] = ["#0b5c8a", "#c2571a", "#3d7a37", "#7a3d77", "#8a7a0b
 const DASHES: [&str; 3] = ["", "7 4", "2 3"];
 
 /// Text as it may stand in a page.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 /// A plot; `unit` stands at its axis.
-pub(super) fn plot(title: &str, unit: &str, months: &[String], lines: &[Line]) -> String {
+pub(crate) fn plot(title: &str, unit: &str, months: &[String], lines: &[Line]) -> String {
     let highest = lines.iter().flat_map(|line| &line.values).copied().fold(0.0, f64::max);
     let top = round_up(highest);
     let count = months.len().max(2) - 1;

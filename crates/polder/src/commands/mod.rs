@@ -7,6 +7,7 @@ pub mod completions;
 pub mod decide;
 pub mod demo;
 pub mod doctor;
+pub mod drill;
 pub mod factories;
 pub mod facts;
 pub mod framework;

@@ -7,7 +7,10 @@ use crate::failure::Failure;
 
 mod calibrate;
 mod init;
+pub mod progress;
 mod run;
+
+pub use run::read_study;
 
 /// Plan with the code that decides: run a study in virtual time, or learn from telemetry what a site draws.
 ///
