@@ -125,6 +125,7 @@ impl<'a> Rehearsal<'a> {
             self.rooms.record(factory, inputs.load_ppm);
         }
         self.pass_time(decision.at_ms);
+        let Some(situation) = self.situations.get(number) else { return };
         let (tenant, class) = (decision.request.tenant.to_string(), decision.request.labels.class.as_str());
         let share = self.found.share(&tenant, class);
         let Some(before) = decision.factory.as_ref().filter(|_| decision.outcome == Outcome::Placed) else {
@@ -231,7 +232,6 @@ impl<'a> Rehearsal<'a> {
         } else {
             share.stopped.add(&one.run)
         }
-        let Some(situation) = self.situations.get(one.situation) else { return };
         let fresh;
         let changes = if full {
             fresh = single_changes(decision);

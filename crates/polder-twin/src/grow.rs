@@ -164,3 +164,6 @@ impl<'p> Ground<'p> {
         Score::of(self, &built, &outcome)
     }
 }
+
+#[cfg(test)]
+mod tests;

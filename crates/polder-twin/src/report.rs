@@ -14,7 +14,7 @@ mod html;
 mod svg;
 
 pub(crate) use html::{STYLE, duration, table};
-pub(crate) use svg::{Line, escape, plot};
+pub(crate) use svg::escape;
 
 /// What a report was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

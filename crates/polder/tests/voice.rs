@@ -38,7 +38,7 @@ fn help() {
         .chain(["rotate", "revoke", "export"].map(|task| vec!["node-key", task, "--help"]))
         .chain(["keys", "monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
         .chain(["check", "changes", "day", "alarms"].map(|task| vec!["log", task, "--help"]))
-        .chain(["init", "run", "calibrate"].map(|task| vec!["twin", task, "--help"]))
+        .chain(["init", "run", "grow", "calibrate"].map(|task| vec!["twin", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use polder_core::canonical::Digest;
 use polder_core::ids::NodeId;
 use polder_core::labels::Closed as _;
-use polder_core::placement::{Change, Factory, NO_CAPACITY, Row, Snapshot, decide_by};
+use polder_core::placement::{Change, Decision, Factory, NO_CAPACITY, Row, Snapshot, decide_by};
 use polder_core::policy::LayerKind;
 
 use super::book::Book;
@@ -16,7 +17,7 @@ use super::concentration::{Spread, behind};
 use super::loss::{Loss, Touch};
 use super::report::{Drill, Hit, Landing, Saving, Share, Work};
 use super::situation::{less, single_changes};
-use crate::engine::plan::{Change as Planned, Plan};
+use crate::engine::plan::{Change as Planned, Demand, Plan};
 use crate::engine::{Engine, EngineError, Outcome};
 
 /// A study with something dropped out from one instant to another, in microseconds, and what each factory suffers.
@@ -106,9 +107,11 @@ pub fn rehearse(
         (*touch != Touch::Stays).then(|| Hit { factory: site.id.to_string(), touch: *touch })
     };
     found.drops = plan.sites.iter().zip(&touches).filter_map(hit).collect();
-    shares(&mut found, plan, &one, &other);
+    let left = plan.demands.iter().map(|demand| with_what_is_left(plan, losses, demand));
+    let left: Vec<Option<Decision>> = left.collect::<Result<_, _>>().map_err(PlansError::Ground)?;
+    shares(&mut found, plan, &left, (&one, &other));
     found.landings = landings(&one, &other);
-    found.savings = savings(plan, losses, &one, &other).map_err(PlansError::Ground)?;
+    found.savings = savings(plan, &left, &one, &other);
     found.concentration = [spread(plan, &one), spread(plan, &other)];
     Ok(found)
 }
@@ -117,10 +120,20 @@ fn requests(requests: u64) -> Work {
     Work { requests, tokens: 0 }
 }
 
-fn shares(found: &mut Drill, plan: &Plan, one: &Outcome, other: &Outcome) {
-    for (number, (demand, (before, after))) in
-        plan.demands.iter().zip(one.demands.iter().zip(&other.demands)).enumerate()
-    {
+/// What is decided about a stream of work with what is left, everything being empty.
+fn with_what_is_left(plan: &Plan, losses: &[Loss], demand: &Demand) -> Result<Option<Decision>, String> {
+    let Some(home) = plan.homes.get(demand.home) else { return Ok(None) };
+    let Some((_, basis)) = home.epochs.first() else { return Ok(None) };
+    let (_, _, basis) = less(basis, losses, &home.id)?;
+    let row = Row::new(&basis, &demand.request);
+    let open = basis.grounds.iter().map(|_| Factory::default()).collect();
+    let snapshot = Snapshot::new(0, Arc::clone(&basis), Digest::default(), home.weights, open);
+    Ok(Some(decide_by(&row, &snapshot, &demand.request, &BTreeMap::new())))
+}
+
+fn shares(found: &mut Drill, plan: &Plan, left: &[Option<Decision>], (one, other): (&Outcome, &Outcome)) {
+    let demands = plan.demands.iter().zip(left).zip(one.demands.iter().zip(&other.demands));
+    for (number, ((demand, left), (before, after))) in demands.enumerate() {
         let served = |of: &crate::engine::DemandOutcome| {
             of.asked.arrived - of.asked.refused_by_policy - of.asked.refused_for_capacity
         };
@@ -133,6 +146,11 @@ fn shares(found: &mut Drill, plan: &Plan, one: &Outcome, other: &Outcome) {
         };
         let moved: u64 = (0..one.sites.len()).map(|site| sent(other, site).saturating_sub(sent(one, site))).sum();
         let elsewhere = moved.min(served(after));
+        let refused = after.asked.refused_by_policy.saturating_sub(before.asked.refused_by_policy);
+        let full = after.asked.refused_for_capacity.saturating_sub(before.asked.refused_for_capacity);
+        // Where nobody is left who may, waiting does not help: that is no lack of room.
+        let nobody = left.as_ref().is_some_and(|decision| decision.factory.is_none());
+        let (stopped, stopped_full) = if nobody { (refused + full, 0) } else { (refused, full) };
         let share = Share {
             before: requests(served(before)),
             refused_before: before.asked.arrived - served(before),
@@ -141,8 +159,8 @@ fn shares(found: &mut Drill, plan: &Plan, one: &Outcome, other: &Outcome) {
             // Jobs are not followed: all that began is counted here, with its wait.
             waited: requests(after.tally.waits.count()),
             waits: after.tally.waits.clone(),
-            stopped: requests(after.asked.refused_by_policy.saturating_sub(before.asked.refused_by_policy)),
-            stopped_full: requests(after.asked.refused_for_capacity.saturating_sub(before.asked.refused_for_capacity)),
+            stopped: requests(stopped),
+            stopped_full: requests(stopped_full),
             cost_before_pico: before.tally.charged_pico,
             cost_before_of_rest_pico: before.tally.charged_pico * u128::from(served(after))
                 / u128::from(served(before).max(1)),
@@ -185,25 +203,15 @@ fn spread(plan: &Plan, outcome: &Outcome) -> Vec<super::concentration::Index> {
 }
 
 /// For each stream of work that stops: what would let it run at one of the factories that are left.
-fn savings(plan: &Plan, losses: &[Loss], one: &Outcome, other: &Outcome) -> Result<Vec<Saving>, String> {
+fn savings(plan: &Plan, left: &[Option<Decision>], one: &Outcome, other: &Outcome) -> Vec<Saving> {
     let mut saved: BTreeMap<(Option<NodeId>, Change), (Work, BTreeSet<String>)> = BTreeMap::new();
-    for (demand, (before, after)) in plan.demands.iter().zip(one.demands.iter().zip(&other.demands)) {
-        let stops = after.asked.refused_by_policy.saturating_sub(before.asked.refused_by_policy);
-        let full = after.asked.refused_for_capacity.saturating_sub(before.asked.refused_for_capacity);
-        let Some(home) = plan.homes.get(demand.home) else { continue };
-        let Some((_, basis)) = home.epochs.first() else { continue };
-        if stops + full == 0 {
-            continue;
-        }
-        let (_, _, basis) = less(basis, losses, &home.id)?;
-        let row = Row::new(&basis, &demand.request);
-        let open = basis.grounds.iter().map(|_| Factory::default()).collect();
-        let snapshot = Snapshot::new(0, Arc::clone(&basis), Default::default(), home.weights, open);
-        let decision = decide_by(&row, &snapshot, &demand.request, &BTreeMap::new());
-        let mut changes = single_changes(&decision);
-        let mut count = stops;
-        if full > 0 {
-            count = full;
+    let demands = plan.demands.iter().zip(left).zip(one.demands.iter().zip(&other.demands));
+    for ((demand, decision), (before, after)) in demands {
+        let stops = |of: &crate::engine::DemandOutcome| of.asked.refused_by_policy + of.asked.refused_for_capacity;
+        let count = stops(after).saturating_sub(stops(before));
+        let Some(decision) = decision.as_ref().filter(|_| count > 0) else { continue };
+        let mut changes = single_changes(decision);
+        if decision.factory.is_some() {
             let room = || Change::Rule { layer: LayerKind::Availability, rule: NO_CAPACITY.to_owned() };
             let admitted = decision.verdicts.iter().filter(|verdict| verdict.causes.is_empty());
             changes.extend(admitted.map(|verdict| (Some(verdict.factory.clone()), room())));
@@ -223,5 +231,5 @@ fn savings(plan: &Plan, losses: &[Loss], one: &Outcome, other: &Outcome) -> Resu
     let mut savings: Vec<Saving> = saved.into_iter().map(saving).collect();
     savings.sort_by_key(|one| std::cmp::Reverse(one.saves.requests));
     savings.truncate(super::SAVINGS_MAX);
-    Ok(savings)
+    savings
 }

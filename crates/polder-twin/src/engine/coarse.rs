@@ -75,12 +75,6 @@ struct Now {
     blocked: Option<Blocked>,
 }
 
-/// A stream of work as a flow.
-struct Stream {
-    /// What waits, in jobs, in thousandths.
-    waits_milli: u64,
-}
-
 /// Runs a study as a flow. Traces have no rate, so their demands are left out, and named by [`left_out`].
 pub fn run(plan: &Plan, step_h: u64) -> Coarse {
     let mut run = Run::new(plan, step_h.clamp(1, 24));
@@ -107,7 +101,8 @@ struct Run<'p> {
     serves: Vec<[bool; 2]>,
     statuses: Vec<Status>,
     homes: Vec<Home>,
-    streams: Vec<Stream>,
+    /// For each demand what waits of it, in jobs, in thousandths.
+    waits_milli: Vec<u64>,
     found: Coarse,
 }
 
@@ -132,7 +127,7 @@ impl<'p> Run<'p> {
             serves: sites.iter().map(serves).collect(),
             statuses: vec![Status::default(); sites.len()],
             homes: plan.homes.iter().cloned().map(|home| Home::new(&Arc::new(home))).collect(),
-            streams: plan.demands.iter().map(|_| Stream { waits_milli: 0 }).collect(),
+            waits_milli: vec![0; plan.demands.len()],
             found: Coarse {
                 demands: vec![Served::default(); plan.demands.len()],
                 sites: vec![Figures::default(); sites.len()],
@@ -179,13 +174,13 @@ impl<'p> Run<'p> {
 
     /// One demand's work of a step, and what waits of it.
     fn serve(&mut self, number: usize, hour: u64) -> Served {
-        let (Some(demand), Some(stream)) = (self.plan.demands.get(number), self.streams.get_mut(number)) else {
+        let (Some(demand), Some(waits_milli)) = (self.plan.demands.get(number), self.waits_milli.get(number)) else {
             return Served::default();
         };
         let Source::Drawn(drawn) = &demand.source else { return Served::default() };
         let asked_milli = rate_milli(drawn, hour, self.step_h) * self.step_h;
         // What waited is asked for again, as a rate over this step.
-        let mut left_milli = (asked_milli + stream.waits_milli) / self.step_h;
+        let mut left_milli = (asked_milli + waits_milli) / self.step_h;
         let begun_milli = left_milli;
         let work = work_us(demand);
         let Some(home) = self.homes.get_mut(demand.home) else { return Served::default() };
@@ -220,7 +215,10 @@ impl<'p> Run<'p> {
         let of = |milli: u64| u128::from(milli) * u128::from(work) / 1_000;
         let done_milli = (begun_milli - left_milli) * self.step_h;
         let refused_us = if refused { of(left_milli * self.step_h) } else { 0 };
-        stream.waits_milli = if refused { 0 } else { (left_milli * self.step_h).min(self.waiting_max(demand)) };
+        let waits = if refused { 0 } else { (left_milli * self.step_h).min(self.waiting_max(demand)) };
+        if let Some(waits_milli) = self.waits_milli.get_mut(number) {
+            *waits_milli = waits;
+        }
         Served { asked_us: of(asked_milli), done_us: of(done_milli), refused_us }
     }
 

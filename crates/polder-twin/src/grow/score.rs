@@ -17,7 +17,7 @@ use crate::engine::pool::Blocked;
 pub struct Limit {
     /// Its name in the study.
     pub name: &'static str,
-    /// What the plan comes to, in the limit's own unit.
+    /// What the plan comes to, in the limit's own unit; `times` in per cent.
     pub is: u64,
     /// What it must keep to.
     pub must: u64,
@@ -96,8 +96,7 @@ impl Score {
         let at_least = |name, is: u64, must: u64| (is < must).then(|| limit(name, is, must, must - is));
         let at_most = |name, is: u64, must: u64| (is > must).then(|| limit(name, is, must, is - must));
         score.misses = [
-            at_least("times", score.times_percent / 100, growth.times_percent / 100)
-                .or_else(|| at_least("times", score.times_percent, growth.times_percent)),
+            at_least("times", score.times_percent, growth.times_percent),
             at_least("served_percent", score.served_percent, growth.served_percent),
             at_most("budget_keur", score.build_keur, growth.budget_keur),
             at_most("power_kw_max", score.power_kw, growth.power_mw_max / 1_000_000),

@@ -3,7 +3,7 @@
 //! Colours are of one family with dashes beside them, so that lines differ without colour too. Text is escaped.
 
 /// One line of a plot.
-pub(crate) struct Line {
+pub(super) struct Line {
     /// Its name.
     pub name: String,
     /// One value for each month.
@@ -25,7 +25,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// A plot; `unit` stands at its axis.
-pub(crate) fn plot(title: &str, unit: &str, months: &[String], lines: &[Line]) -> String {
+pub(super) fn plot(title: &str, unit: &str, months: &[String], lines: &[Line]) -> String {
     let highest = lines.iter().flat_map(|line| &line.values).copied().fold(0.0, f64::max);
     let top = round_up(highest);
     let count = months.len().max(2) - 1;

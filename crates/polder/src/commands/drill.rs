@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use polder_twin::drill::loss::Loss;
 use polder_twin::drill::{Drill, Share};
@@ -55,7 +53,7 @@ pub struct Arguments {
 /// Rehearses; exit code 5 where a decision does not come out as it stands in its log.
 pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
     let losses = losses(&arguments.without)?;
-    let stop = interrupted();
+    let stop = super::interrupted();
     let drill = match &arguments.study {
         Some(study) => plan::run(study, &arguments, losses, stop).await?,
         None => past::run(&arguments, losses, stop).await?,
@@ -82,18 +80,6 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
 fn losses(texts: &[String]) -> Result<Vec<Loss>, Failure> {
     let read = |text: &String| Loss::parse(text).map_err(|e| Failure::new(e.to_string()).exit(Exit::Usage));
     texts.iter().map(read).collect()
-}
-
-/// Set once somebody wants it to stop.
-fn interrupted() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            asked.store(true, Ordering::Relaxed);
-        }
-    });
-    stop
 }
 
 fn print(drill: &Drill) -> Result<(), Failure> {

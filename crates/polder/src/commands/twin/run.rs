@@ -47,13 +47,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            asked.store(true, Ordering::Relaxed);
-        }
-    });
+    let stop = crate::commands::interrupted();
     let done = tokio::task::spawn_blocking(move || {
         let report = simulate(&arguments, &stop)?;
         write(&arguments, &report, output)?;
