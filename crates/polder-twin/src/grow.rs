@@ -49,6 +49,9 @@ pub struct Order {
     pub grid_kw: u64,
 }
 
+/// Gives racks, accelerators in each, and their kind, of an option.
+pub type RacksOf<'a> = dyn Fn(&str) -> Option<(u32, u32, String)> + 'a;
+
 /// What a search is asked.
 pub struct Ground<'p> {
     plan: &'p Plan,
@@ -127,11 +130,7 @@ impl<'p> Ground<'p> {
     }
 
     /// Lines that a study's factory has for these halls, by factory: `polder twin run` then runs the plan with the engine.
-    pub fn lines(
-        &self,
-        genes: &Genes,
-        racks: &dyn Fn(&str) -> Option<(u32, u32, String)>,
-    ) -> BTreeMap<String, Vec<String>> {
+    pub fn lines(&self, genes: &Genes, racks: &RacksOf<'_>) -> BTreeMap<String, Vec<String>> {
         let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for order in self.orders(genes) {
             let Some((racks, per_rack, accelerator)) = racks(&order.hall) else { continue };

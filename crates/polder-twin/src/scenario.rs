@@ -77,7 +77,7 @@ fn carry_out(world: &mut World<'_>, command: &Command) -> Result<Vec<String>, St
         }
         Command::Without(loss) => {
             let gone = world.without(loss)?;
-            if gone.is_empty() { "nothing drops out".to_owned() } else { format!("{} drops out", gone.join(", ")) }
+            if gone.is_empty() { "nothing drops out".to_owned() } else { format!("without {}", gone.join(", ")) }
         }
         Command::Fill(name) => {
             world.fill(name)?;

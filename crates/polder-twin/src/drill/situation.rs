@@ -172,8 +172,11 @@ pub fn single_changes(decision: &Decision) -> BTreeSet<(Option<NodeId>, Change)>
     found
 }
 
+/// What each factory suffers, the places of those that are left, and what is left.
+type Left = (Vec<Touch>, Vec<usize>, Arc<Basis>);
+
 /// A basis less what drops out: what each factory suffers, the places of those that are left, and what is left.
-pub fn less(basis: &Basis, losses: &[Loss], home: &NodeId) -> Result<(Vec<Touch>, Vec<usize>, Arc<Basis>), String> {
+pub(super) fn less(basis: &Basis, losses: &[Loss], home: &NodeId) -> Result<Left, String> {
     let touch = |ground: &Ground| touched(losses, home, &ground.id, ground.column.profile());
     let touches: Vec<Touch> = basis.grounds.iter().map(touch).collect();
     let (mut grounds, mut kept) = (Vec::new(), Vec::new());

@@ -44,13 +44,9 @@ const NONE: u64 = u64::MAX;
 
 impl Line {
     /// How many wait.
+    #[allow(clippy::len_without_is_empty)] // Nobody asks.
     pub fn len(&self) -> usize {
         self.count
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
     }
 
     /// Units that they ask for.
@@ -84,7 +80,7 @@ impl Line {
 
     /// The first of all.
     pub fn front(&self) -> Option<(Spot, Job)> {
-        let firsts = self.sizes.iter().filter_map(|(units, _)| self.first_of(*units, NONE - 1));
+        let firsts = self.sizes.keys().filter_map(|units| self.first_of(*units, NONE - 1));
         firsts.min_by_key(|(spot, _)| spot.turn)
     }
 
@@ -287,6 +283,6 @@ mod tests {
         list.push(job(1, 1, 1));
         line.push_back(job(1, 1, 1));
         assert_eq!(line.empty(), list);
-        assert!(line.is_empty() && line.front().is_none());
+        assert!(line.len() == 0 && line.front().is_none());
     }
 }

@@ -83,7 +83,11 @@ fn what_cannot_be_reached_says_what_it_misses() {
     let ground = Ground::new(&plan, 24).unwrap();
     let front = search(&ground, 5, 40, 1, &mut |_| true).unwrap();
     assert!(!front.reached && front.plans.len() == 1);
-    assert!(front.plans[0].1.misses.iter().any(|limit| limit.name == "times" && limit.must == 5_000), "{:?}", front.plans);
+    assert!(
+        front.plans[0].1.misses.iter().any(|limit| limit.name == "times" && limit.must == 5_000),
+        "{:?}",
+        front.plans
+    );
 }
 
 /// With few options everything can be tried: the search finds what that finds.
