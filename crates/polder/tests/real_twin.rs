@@ -40,7 +40,7 @@ fn a_study_is_the_same_every_time_and_a_browser_shows_it() {
     assert_eq!(std::fs::read_to_string(folder.path().join("months.csv")).unwrap().lines().count(), 1 + 2 * 8);
     // What is laid out once is not overwritten.
     let again = run(polder(folder.path()).args(["twin", "init", "plans"]));
-    assert!(again.code != 0 && again.stderr.contains("demo.toml"), "{}", again.stderr);
+    assert!(again.code != 0 && again.stderr.contains("File exists"), "{}", again.stderr);
 
     let chromium = Path::new("/usr/bin/chromium");
     if !chromium.is_file() {
