@@ -27,12 +27,15 @@ const REVOKED_IDS_MAX: usize = 65_536;
 /// How long an id is remembered, in milliseconds: whatever it names does not hold longer.
 const REMEMBERED_MS: u64 = CAPABILITY_MS_MAX + 2 * CLOCK_SKEW_MS_MAX;
 
+/// A capability, and how it was handed on.
+type Right = (Signed<Capability>, Vec<Signed<Link>>);
+
 /// The rights to use one factory.
 pub struct Rights {
     node: NodeId,
     homes: ArcSwap<BTreeMap<NodeId, Vec<VerifyingKey>>>,
     /// The last right of each holder and tenant that was found good.
-    good: Mutex<BTreeMap<(NodeId, TenantId), (Signed<Capability>, Vec<Signed<Link>>)>>,
+    good: Mutex<BTreeMap<(NodeId, TenantId), Right>>,
     /// What was taken back, and until when that is remembered, in Unix milliseconds.
     revoked: RwLock<BTreeMap<[u8; 16], u64>>,
 }

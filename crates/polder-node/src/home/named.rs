@@ -50,10 +50,8 @@ pub fn objects(
         found.push(Object { digest: digests.scores, bytes: canonical::to_bytes(&tables.scores)? });
         found.push(Object { digest: digests.seals, bytes: canonical::to_bytes(&tables.seals)? });
     }
-    if !kept(&policies.trust) {
-        if let Some(trust) = view.trust_of_all(&policies.trust) {
-            found.push(Object { digest: policies.trust, bytes: canonical::to_bytes(&*trust)? });
-        }
+    if let Some(trust) = view.trust_of_all(&policies.trust).filter(|_| !kept(&policies.trust)) {
+        found.push(Object { digest: policies.trust, bytes: canonical::to_bytes(&*trust)? });
     }
     if !kept(&policies.schema) {
         found.push(Object { digest: policies.schema, bytes: canonical::to_bytes(&view.schema().frameworks())? });

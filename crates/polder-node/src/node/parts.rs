@@ -106,13 +106,16 @@ pub(super) async fn open_members(
     Ok(Arc::new(members))
 }
 
+/// The factories, by name.
+type Peers = BTreeMap<NodeId, Arc<dyn Peer>>;
+
 /// The factories that a home may choose among, and the keys that they sign their own facts with.
 pub(super) fn factories(
     members: &Members,
     (node, own): (&NodeId, [u8; 32]),
     factory: Option<&Arc<Factory>>,
-) -> (BTreeMap<NodeId, Arc<dyn Peer>>, Vec<(NodeId, [u8; 32])>) {
-    let (mut peers, mut authorities): (BTreeMap<NodeId, Arc<dyn Peer>>, _) = (BTreeMap::new(), Vec::new());
+) -> (Peers, Vec<(NodeId, [u8; 32])>) {
+    let (mut peers, mut authorities) = (Peers::new(), Vec::new());
     let (directory, remotes) = (members.directory(), members.reached.all());
     for held in directory.members.iter().filter(|held| held.member.factory) {
         let other = &held.member.card.node;
