@@ -391,7 +391,7 @@ impl Membership {
         if card.node == own.card.node || self.peers.values().any(|peer| same_name(&peer)) {
             return Err(Refusal::Name(card.node.clone()));
         }
-        match own.versions.common(other.versions) {
+        match own.versions.newest_with(other.versions) {
             Some(_) => Ok(()),
             None => Err(Refusal::Version { own: own.versions, other: other.versions }),
         }

@@ -206,7 +206,8 @@ impl KeyCare {
         self.change(role, log, KeyAct::Rotated, at_ms, at_ms.saturating_add(overlap_ms), label).await
     }
 
-    /// Takes a role's key out of use at once, for it is not to be trusted since an instant.
+    /// Takes a role's key out of use at once, for it is not to be trusted since an instant; so are those before it that still
+    /// counted then.
     pub async fn revoke(
         &self,
         role: Role,

@@ -47,7 +47,7 @@ mod parts;
 mod restored;
 
 use lock::lock;
-use parts::{open_factory, open_home, open_members, open_ml_dsa, open_token};
+use parts::{open_factory, open_home, open_members, open_token, open_witness};
 use restored::open_log;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
@@ -145,12 +145,10 @@ impl Node {
         let archive = Archive::open(&config.log.tiles).map_err(LogError::from)?;
         let (key_care, signing) = KeyCare::open(&state.join("keys"), &keys, token, store.clone()).await?;
         keys.card = key_care.card()?;
-        let ring = key_care.ring();
         let own_keys = signing.ever.iter().map(|key| VerifierKey::of_log(&config.node, *key)).collect();
         let log = open_log(&config, &store, &key_care, (archive, signing)).await?;
         let alarms = Alarms::open(store.clone(), own_keys, config.node.clone()).await?;
-        let witness_keys = (ring.witness.clone(), open_ml_dsa(&config, &state.join("keys"))?);
-        let witness = Witness::new(&config.node, witness_keys, store.clone(), alarms.clone());
+        let witness = open_witness(&config, &key_care, &store, &alarms)?;
         let shown = OwnKey::new(&key_care.channel_key()?)?;
         let members = open_members(&config, (&keys, &key_care), (&store, &log)).await?;
         alarms.follow_members(&members.directory().members).await?;
@@ -193,7 +191,7 @@ impl Node {
             key_care,
             retention,
             imports,
-            witness: Arc::new(witness),
+            witness,
             members,
             keys,
             shown,

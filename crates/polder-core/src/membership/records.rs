@@ -40,7 +40,7 @@ pub const SPOKEN: Versions = Versions { least: 1, most: 2 };
 
 impl Versions {
     /// The newest version that both speak.
-    pub fn common(self, other: Self) -> Option<u32> {
+    pub fn newest_with(self, other: Self) -> Option<u32> {
         let most = self.most.min(other.most);
         (self.least <= self.most && other.least <= other.most && most >= self.least.max(other.least)).then_some(most)
     }

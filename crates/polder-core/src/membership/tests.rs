@@ -141,7 +141,7 @@ fn what_is_forged_or_meant_for_others_changes_nothing() {
 #[test]
 fn versions_meet_or_refuse() {
     let versions = |least, most| Versions { least, most };
-    for (own, other, common) in [
+    for (own, other, newest) in [
         (versions(1, 2), versions(1, 2), Some(2)),
         (versions(1, 2), versions(2, 3), Some(2)),
         (versions(2, 3), versions(1, 2), Some(2)),
@@ -149,7 +149,7 @@ fn versions_meet_or_refuse() {
         (versions(1, 2), versions(2, 1), None),
         (versions(0, u32::MAX), versions(7, 7), Some(7)),
     ] {
-        assert_eq!((own.common(other), other.common(own)), (common, common), "{own} and {other}");
+        assert_eq!((own.newest_with(other), other.newest_with(own)), (newest, newest), "{own} and {other}");
     }
     let mut paris = machine("paris", 10);
     let invitation = invitation(&mut paris, 1);

@@ -66,8 +66,8 @@ impl Granter {
             }
         }
         let spoken = spoken().unwrap_or(Versions { least: 1, most: 1 });
-        let common = SPOKEN.common(spoken);
-        let version = common.ok_or_else(|| {
+        let newest = SPOKEN.newest_with(spoken);
+        let version = newest.ok_or_else(|| {
             HomeError::Internal(format!("`{factory}` speaks versions {spoken} of the messages, this node {SPOKEN}"))
         })?;
         let signs = self.signs.read().unwrap_or_else(PoisonError::into_inner);

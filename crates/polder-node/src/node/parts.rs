@@ -3,7 +3,6 @@
 //! What they do together is absent: that is `node.rs`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use polder_core::ids::NodeId;
@@ -26,18 +25,30 @@ use crate::inference::Engine;
 use crate::key_care::KeyCare;
 use crate::keys::NodeKeys;
 use crate::log::Log;
+use crate::log::alarms::Alarms;
+use crate::log::witness::Witness;
 use crate::members::Members;
 use crate::peers::{Local, Peer};
 use crate::pkcs11::Token;
 use crate::store::Store;
 use crate::upstream::Replicas;
 
-/// The key by which the node cosigns with ML-DSA-44 too, where the configuration asks for it; made where it is missing.
-pub(super) fn open_ml_dsa(config: &Config, keys: &Path) -> Result<Option<MlDsaSigner>, NodeError> {
-    if !config.log.ml_dsa_44 {
-        return Ok(None);
-    }
-    Ok(Some(MlDsaSigner::from_seed(crate::keys::secret(&keys.join("witness-ml-dsa.key"))?)))
+/// The witness, with the keys that count now; by ML-DSA-44 too where the configuration asks for it, with a key that is made where it
+/// is missing.
+pub(super) fn open_witness(
+    config: &Config,
+    care: &KeyCare,
+    store: &Store,
+    alarms: &Alarms,
+) -> Result<Arc<Witness>, NodeError> {
+    let ml_dsa = match config.log.ml_dsa_44 {
+        true => {
+            Some(MlDsaSigner::from_seed(crate::keys::secret(&config.state.join("keys").join("witness-ml-dsa.key"))?))
+        }
+        false => None,
+    };
+    let keys = (care.ring().witness.clone(), ml_dsa);
+    Ok(Arc::new(Witness::new(&config.node, keys, store.clone(), alarms.clone())))
 }
 
 /// The token, where the configuration names one. The card of a new node names keys in the token instead of those in files.
