@@ -90,6 +90,8 @@ struct Metrics {
     leaves: IntCounter,
     engines: HistogramVec,
     engine_ok: Histogram,
+    jobs: IntCounterVec,
+    jobs_refused: IntCounterVec,
     dropped: IntCounter,
     exports: IntCounterVec,
 }
@@ -172,6 +174,18 @@ impl Metrics {
             leaves: counter("polder_log_leaves_written_total", "Leaves of the log that are on disk.")?,
             engine_ok: engines.get_metric_with_label_values(&["answered"])?,
             engines,
+            jobs: counters(
+                &registry,
+                "polder_jobs_over_total",
+                "Jobs of this home that are over, by how they ended.",
+                &["end"],
+            )?,
+            jobs_refused: counters(
+                &registry,
+                "polder_jobs_refused_total",
+                "What was refused about jobs before anything was done: submissions, messages, tickets, floods.",
+                &["what"],
+            )?,
             dropped: counter(
                 "polder_telemetry_dropped_total",
                 "Spans that were thrown away because the collector was slow or gone.",
@@ -319,6 +333,18 @@ pub fn engine_asked(took: Duration, answered: bool) {
             }
         }
     }
+}
+
+/// A job of this home is over.
+pub fn job_over(end: &str) {
+    let counter = metrics().and_then(|metrics| metrics.jobs.get_metric_with_label_values(&[end]).ok());
+    counter.into_iter().for_each(|counter| counter.inc());
+}
+
+/// Something about jobs was refused before a machine heard of it: a submission, a message, an offer's ticket.
+pub fn job_refused(what: &str) {
+    let counter = metrics().and_then(|metrics| metrics.jobs_refused.get_metric_with_label_values(&[what]).ok());
+    counter.into_iter().for_each(|counter| counter.inc());
 }
 
 /// Spans were thrown away.

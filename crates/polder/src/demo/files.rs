@@ -190,6 +190,7 @@ fn write_factory(
             queue: None,
             models,
             upstream: None,
+            jobs: None,
         }),
     };
     write_config(dir, &config)
@@ -247,6 +248,7 @@ fn write_home(
             frameworks: Vec::new(),
             admission: Default::default(),
             batches: Default::default(),
+            jobs: Default::default(),
             content: None,
         }),
         factory: None,
