@@ -63,7 +63,7 @@ fn factory_of(row: &JobRow) -> Option<&NodeId> {
 fn summary(machines: &Machines<'_>, home: &Home, id: JobId, row: &JobRow) -> Value {
     let (spec, request) = (&row.order.spec, &row.order.request);
     let settled = row.receipts.values().filter(|one| one.verdict == Verdict::Settled);
-    let said = settled.clone().map(|one| &one.receipt.value);
+    let mut said = settled.map(|one| &one.receipt.value);
     let why = home.why(id);
     json!({
         "id": id,
@@ -81,7 +81,7 @@ fn summary(machines: &Machines<'_>, home: &Home, id: JobId, row: &JobRow) -> Val
         "serial": row.serial,
         "ran_ms": said.clone().map(|one| one.ran_ms).sum::<u64>(),
         "cost_microeur": said.clone().map(|one| one.cost_microeur).sum::<u64>(),
-        "outcome": said.last().map(|one| one.outcome),
+        "outcome": said.next_back().map(|one| one.outcome),
         "disputes": row.receipts.values().filter(|one| is_open(one)).count(),
     })
 }

@@ -71,8 +71,11 @@ fn bad(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError(sqlx::Error::Decode(Box::new(error)))
 }
 
-/// A row's kind and key, and its bytes; none where it goes.
-fn stored(row: &Row) -> Result<((i64, String), Option<Vec<u8>>), StoreError> {
+/// A row's kind and key.
+type Key = (i64, String);
+
+/// A row's key, and its bytes; none where it goes.
+fn stored(row: &Row) -> Result<(Key, Option<Vec<u8>>), StoreError> {
     let key = match row {
         Row::Job(id, _) => (JOB, id.to_string()),
         Row::Submission(one) => (SUBMISSION, format!("{}/{}", one.tenant, one.key)),
@@ -103,7 +106,7 @@ impl Store {
 
     /// Writes all of this durably, or none of it.
     pub async fn keep_jobs(&self, write: &JobWrite) -> Result<(), StoreError> {
-        let mut last: BTreeMap<(i64, String), Option<Vec<u8>>> = BTreeMap::new();
+        let mut last: BTreeMap<Key, Option<Vec<u8>>> = BTreeMap::new();
         for row in &write.rows {
             let (key, bytes) = stored(row)?;
             last.insert(key, bytes);

@@ -108,7 +108,9 @@ impl Folder {
     fn connect(&self) -> Option<UnixStream> {
         // A socket's path may have 107 bytes only; through the open folder it is short.
         let folder = File::open(&self.path).ok()?;
-        UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())).ok()
+        let stream = UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())).ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some(stream)
     }
 
     /// How a run without a supervisor ended, where that is known. Whatever is left of its processes is ended.
