@@ -119,6 +119,15 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> pro
     kept(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
+fn jobs_over(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    counters(registry, "polder_jobs_over_total", "Jobs of this home that are over, by how they ended.", &["end"])
+}
+
+fn jobs_refused(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let help = "What was refused about jobs before anything was done: submissions, messages, tickets, floods.";
+    counters(registry, "polder_jobs_refused_total", help, &["what"])
+}
+
 impl Metrics {
     fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
@@ -174,18 +183,8 @@ impl Metrics {
             leaves: counter("polder_log_leaves_written_total", "Leaves of the log that are on disk.")?,
             engine_ok: engines.get_metric_with_label_values(&["answered"])?,
             engines,
-            jobs: counters(
-                &registry,
-                "polder_jobs_over_total",
-                "Jobs of this home that are over, by how they ended.",
-                &["end"],
-            )?,
-            jobs_refused: counters(
-                &registry,
-                "polder_jobs_refused_total",
-                "What was refused about jobs before anything was done: submissions, messages, tickets, floods.",
-                &["what"],
-            )?,
+            jobs: jobs_over(&registry)?,
+            jobs_refused: jobs_refused(&registry)?,
             dropped: counter(
                 "polder_telemetry_dropped_total",
                 "Spans that were thrown away because the collector was slow or gone.",

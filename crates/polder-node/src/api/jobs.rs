@@ -325,11 +325,8 @@ pub async fn logs(
 ) -> Result<Response, Problem> {
     let project = caller.works()?.cloned();
     let Path((id, part)) = path?;
-    let part = match part.as_str() {
-        "out" => Part::Out,
-        "err" => Part::Err,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "a run says something on `out` and on `err`")),
-    };
+    let nothing = || Problem::new(StatusCode::NOT_FOUND, "a run says something on `out` and on `err`");
+    let part = Part::of(&part).ok_or_else(nothing)?;
     let job = JobId::parse(&id).ok_or_else(|| unknown(&id))?;
     let odd = |_| Problem::new(StatusCode::BAD_REQUEST, "`from`, `epoch` and `wait_s` are whole numbers");
     let Query(Place { from, epoch, wait_s }) = place.map_err(odd)?;

@@ -51,6 +51,21 @@ pub enum Part {
     Err,
 }
 
+impl Part {
+    /// Its name, as calls write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Err => "err",
+        }
+    }
+
+    /// The part of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Out, Self::Err].into_iter().find(|part| part.as_str() == name)
+    }
+}
+
 /// A piece of what a run wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Piece {

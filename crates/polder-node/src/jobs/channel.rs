@@ -204,7 +204,7 @@ pub fn peer_router(jobs: Jobs) -> Router {
     Router::new()
         .route("/peer/v1/jobs", post(messages))
         .route("/peer/v1/jobs/line", get(line))
-        .route("/peer/v1/jobs/{job}/{epoch}/{part}", get(piece))
+        .route("/peer/v1/jobs/{run}/{part}", get(piece))
         .layer(DefaultBodyLimit::max(POST_BYTES_MAX))
         .with_state(jobs)
 }
@@ -222,6 +222,9 @@ async fn messages(State(jobs): State<Jobs>, Extension(Speaker(from)): Extension<
 
 /// `GET /peer/v1/jobs/line`: what this factory has to say, as it comes.
 async fn line(State(jobs): State<Jobs>, Extension(Speaker(home)): Extension<Speaker>) -> Response {
+    if jobs.executor.is_none() {
+        return (StatusCode::NOT_FOUND, "this factory runs no jobs").into_response();
+    }
     Response::new(Body::from_stream(jobs.mailboxes.lines(home)))
 }
 
@@ -239,31 +242,29 @@ struct SentPiece {
     ended: bool,
 }
 
-/// `GET /peer/v1/jobs/{job}/{epoch}/{part}`: a piece of what a run of the speaker's own wrote.
+/// `GET /peer/v1/jobs/{run}/{part}`: a piece of what a run of the speaker's own wrote; `run` is the job, a dot and the epoch.
 async fn piece(
     State(jobs): State<Jobs>,
     Extension(Speaker(home)): Extension<Speaker>,
-    Path((job, epoch, part)): Path<(String, u64, Part)>,
+    Path((run, part)): Path<(String, String)>,
     Query(From { from }): Query<From>,
 ) -> Response {
-    let Some(job) = JobId::parse(&job) else {
-        return (StatusCode::NOT_FOUND, "there is no such job here").into_response();
-    };
-    match jobs.piece(&RunId { home, job, epoch }, part, from).await {
+    let unknown = || (StatusCode::NOT_FOUND, "nothing is kept of such a run").into_response();
+    let run = run
+        .split_once('.')
+        .and_then(|(job, epoch)| Some(RunId { home, job: JobId::parse(job)?, epoch: epoch.parse().ok()? }));
+    let (Some(run), Some(part)) = (run, Part::of(&part)) else { return unknown() };
+    match jobs.piece(&run, part, from).await {
         Ok(Piece { bytes, next, ended }) => {
             Json(SentPiece { base64: STANDARD.encode(bytes), next, ended }).into_response()
         }
-        Err(_) => (StatusCode::NOT_FOUND, "nothing is kept of such a run").into_response(),
+        Err(_) => unknown(),
     }
 }
 
 /// Asks a factory for a piece of what a run wrote there.
 pub(super) async fn fetch_piece(remote: &Remote, run: &RunId, part: Part, from: u64) -> Result<Piece, PeerError> {
-    let part = match part {
-        Part::Out => "out",
-        Part::Err => "err",
-    };
-    let path = format!("/peer/v1/jobs/{}/{}/{part}?from={from}", run.job, run.epoch);
+    let path = format!("/peer/v1/jobs/{}.{}/{}?from={from}", run.job, run.epoch, part.as_str());
     let SentPiece { base64, next, ended } = remote.fetch(&path).await?;
     let bytes = STANDARD.decode(base64).unwrap_or_default();
     Ok(Piece { bytes, next, ended })

@@ -150,7 +150,7 @@ impl Folder {
 
     /// What the command says goes here.
     pub(super) fn open_part(&self, part: Part) -> std::io::Result<File> {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(self.path.join(part.file()))
+        OpenOptions::new().create(true).append(true).mode(0o600).open(self.path.join(part.as_str()))
     }
 
     /// A piece of what the run wrote.
@@ -158,7 +158,7 @@ impl Folder {
         // Looked at first: what is written after the end is nothing.
         let ended = self.path.join(EXIT).exists() || self.path.join(FORGOTTEN).exists();
         let mut bytes = Vec::new();
-        match File::open(self.path.join(part.file())) {
+        match File::open(self.path.join(part.as_str())) {
             Ok(mut file) => {
                 file.seek(SeekFrom::Start(from))?;
                 file.take(bytes_max as u64).read_to_end(&mut bytes)?;
@@ -168,15 +168,6 @@ impl Folder {
         }
         let whole = bytes.len() < bytes_max;
         Ok(Piece { next: from.saturating_add(bytes.len() as u64), bytes, ended: ended && whole })
-    }
-}
-
-impl Part {
-    fn file(self) -> &'static str {
-        match self {
-            Self::Out => "out",
-            Self::Err => "err",
-        }
     }
 }
 
