@@ -60,7 +60,8 @@ pub fn cose(bytes: &[u8]) {
 /// DSSE envelopes and the statements in them: none that verifies, because nobody has the key's other half.
 pub fn dsse_envelope(bytes: &[u8]) {
     let Ok(key) = VerifierKey::parse(KEY) else { return };
-    assert!(dsse::verify(bytes, key.key(), "polder/bank", &Digest([0; 32]), b"{}").is_err());
+    let Some(key) = key.ed25519() else { return };
+    assert!(dsse::verify(bytes, key, "polder/bank", &Digest([0; 32]), b"{}").is_err());
     let _ = dsse::payload("polder/bank", &Digest([0; 32]), bytes);
     let _ = dsse::statement_type(bytes);
 }

@@ -4,7 +4,7 @@
 //! over a statement itself ([`Seals`]) are made by its node when somebody asks, never while a request runs. Reading and
 //! writing files is absent.
 
-use ed25519_dalek::Signature;
+use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, Digest, bytes_as_hex};
@@ -231,7 +231,7 @@ pub fn verify_tlog_proof(file: &[u8], beside: Beside<'_>, anchors: &Anchors) -> 
         passed.push(Check::Statement);
         if let Some(envelope) = beside.dsse {
             let commitment = Digest(<[u8; 32]>::try_from(entry.as_slice()).unwrap_or_default());
-            let checked = dsse::verify(envelope, key.key(), key.name(), &commitment, statement);
+            let checked = dsse::verify(envelope, ed25519(&key)?, key.name(), &commitment, statement);
             checked.map_err(|e| failed(Check::Signature)(&e))?;
             passed.push(Check::Signature);
         }
@@ -240,6 +240,11 @@ pub fn verify_tlog_proof(file: &[u8], beside: Beside<'_>, anchors: &Anchors) -> 
     let statement = beside.statement.map(<[u8]>::to_vec);
     let held = Held { passed, log, index, size, statement, witnesses: Vec::new() };
     finish(held, &proof.checkpoint, &key, anchors)
+}
+
+/// A log's key for what it signs beside its checkpoints.
+fn ed25519(log: &VerifierKey) -> Result<&VerifyingKey, Failure> {
+    log.ed25519().ok_or_else(|| Failure::new(Check::Signature, "the log's key is not one of Ed25519"))
 }
 
 /// The log entry: the commitment to the statement, or the leaf where there is no statement.
@@ -286,7 +291,7 @@ pub fn verify_cose(file: &[u8], anchors: &Anchors) -> Result<Held, Failure> {
         (cose::root_message(name, id, &checkpoint.root), receipt.root_signature),
     ];
     for (message, signature) in messages {
-        if key.key().verify_strict(&message, &Signature::from_bytes(&signature)).is_err() {
+        if ed25519(&key)?.verify_strict(&message, &Signature::from_bytes(&signature)).is_err() {
             return Err(Failure::new(Check::Signature, "a COSE signature is not the log key's"));
         }
     }

@@ -1,9 +1,9 @@
 //! Signed notes (C2SP `signed-note`): a text under the signatures of a log and of its witnesses, and the keys for them.
 //!
 //! A note is read in one form only. Lines of keys that the reader does not know are kept and ignored, as the
-//! specification wants it; a line of a key that it knows must hold. Two types of signature are known: plain Ed25519, by
-//! which a log signs, and the cosignature with its time, by which a witness does (C2SP `tlog-cosignature`). ECDSA, the
-//! tree heads of RFC 6962 and ML-DSA are absent: their lines are unknown lines.
+//! specification wants it; a line of a key that it knows must hold. Three types of signature are known: plain Ed25519, by
+//! which a log signs, and the two cosignatures with their time, by which a witness does (C2SP `tlog-cosignature`): Ed25519,
+//! and ML-DSA-44 (`note/ml_dsa.rs`). ECDSA and the tree heads of RFC 6962 are absent: their lines are unknown lines.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,8 +13,10 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::NodeId;
 
 mod checkpoint;
+mod ml_dsa;
 
 pub use checkpoint::Checkpoint;
+pub use ml_dsa::{MlDsaPublic, MlDsaSigner};
 
 /// The longest note that is read, in bytes; the same bound as that of Go's `sumdb/note`.
 pub const NOTE_BYTES_MAX: usize = 1_000_000;
@@ -81,6 +83,9 @@ pub enum KeyKind {
     Ed25519,
     /// Ed25519 over `cosignature/v1`, a time and the text, type 0x04: a witness's key.
     Cosignature,
+    /// ML-DSA-44 over `subtree/v1`, the witness's name, a time, and the checkpoint's origin, size and root, type 0x06: a
+    /// witness's key that a quantum computer does not forge.
+    MlDsaCosignature,
 }
 
 impl KeyKind {
@@ -88,6 +93,7 @@ impl KeyKind {
         match self {
             Self::Ed25519 => 1,
             Self::Cosignature => 4,
+            Self::MlDsaCosignature => 6,
         }
     }
 }
@@ -97,13 +103,28 @@ impl KeyKind {
 pub struct VerifierKey {
     name: String,
     kind: KeyKind,
-    key: VerifyingKey,
+    key: Public,
+}
+
+/// The public part of a key, by its algorithm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Public {
+    Ed25519(VerifyingKey),
+    MlDsa(MlDsaPublic),
+}
+
+impl Public {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Ed25519(key) => key.as_bytes(),
+            Self::MlDsa(key) => key.bytes(),
+        }
+    }
 }
 
 /// The four bytes by which C2SP `signed-note` tells keys apart.
-fn key_id(name: &str, kind: KeyKind, key: &VerifyingKey) -> [u8; 4] {
-    let hash =
-        Sha256::new().chain_update(name).chain_update([b'\n', kind.byte()]).chain_update(key.as_bytes()).finalize();
+fn key_id(name: &str, kind: KeyKind, key: &[u8]) -> [u8; 4] {
+    let hash = Sha256::new().chain_update(name).chain_update([b'\n', kind.byte()]).chain_update(key).finalize();
     let [a, b, c, d, ..] = <[u8; 32]>::from(hash);
     [a, b, c, d]
 }
@@ -115,13 +136,16 @@ fn is_name(name: &str) -> bool {
 
 /// A log's key in the notation that other verifiers read: `name+hash+base64`.
 pub fn verifier_key(name: &str, key: &VerifyingKey) -> String {
-    VerifierKey { name: name.to_owned(), kind: KeyKind::Ed25519, key: *key }.to_string()
+    VerifierKey { name: name.to_owned(), kind: KeyKind::Ed25519, key: Public::Ed25519(*key) }.to_string()
 }
 
 impl VerifierKey {
-    /// A key under a name.
-    pub fn new(name: impl Into<String>, kind: KeyKind, key: VerifyingKey) -> Result<Self, NoteError> {
-        let name = name.into();
+    /// A log's key under a name.
+    pub fn new_log(name: impl Into<String>, key: VerifyingKey) -> Result<Self, NoteError> {
+        Self::named(name.into(), KeyKind::Ed25519, Public::Ed25519(key))
+    }
+
+    fn named(name: String, kind: KeyKind, key: Public) -> Result<Self, NoteError> {
         if !is_name(&name) {
             return Err(NoteError::Key("a name is not empty and holds no space, control character or `+`"));
         }
@@ -130,12 +154,17 @@ impl VerifierKey {
 
     /// The key of a node's log.
     pub fn of_log(node: &NodeId, key: VerifyingKey) -> Self {
-        Self { name: origin(node), kind: KeyKind::Ed25519, key }
+        Self { name: origin(node), kind: KeyKind::Ed25519, key: Public::Ed25519(key) }
     }
 
     /// The key by which a node cosigns.
     pub fn of_witness(node: &NodeId, key: VerifyingKey) -> Self {
-        Self { name: witness_name(node), kind: KeyKind::Cosignature, key }
+        Self { name: witness_name(node), kind: KeyKind::Cosignature, key: Public::Ed25519(key) }
+    }
+
+    /// The key by which a node cosigns with ML-DSA-44 too.
+    pub fn of_ml_dsa_witness(node: &NodeId, key: MlDsaPublic) -> Self {
+        Self { name: witness_name(node), kind: KeyKind::MlDsaCosignature, key: Public::MlDsa(key) }
     }
 
     /// Reads `name+hash+base64`.
@@ -145,13 +174,23 @@ impl VerifierKey {
             return Err(NoteError::Key("it has the form `name+hash+base64`"));
         };
         let bytes = BASE64.decode(encoded).map_err(|_| NoteError::Key("its last part is not base64"))?;
-        let (kind, key) = match bytes.split_first() {
-            Some((1, key)) => (KeyKind::Ed25519, key),
-            Some((4, key)) => (KeyKind::Cosignature, key),
-            _ => return Err(NoteError::Key("its type is neither 0x01 (Ed25519) nor 0x04 (cosignature)")),
+        let ed25519 = |key: &[u8]| {
+            let key = <[u8; 32]>::try_from(key).ok().and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok());
+            key.map(Public::Ed25519).ok_or(NoteError::Key("it does not hold an Ed25519 key"))
         };
-        let key = <[u8; 32]>::try_from(key).ok().and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok());
-        let key = Self::new(name, kind, key.ok_or(NoteError::Key("it does not hold an Ed25519 key"))?)?;
+        let (kind, key) = match bytes.split_first() {
+            Some((1, key)) => (KeyKind::Ed25519, ed25519(key)?),
+            Some((4, key)) => (KeyKind::Cosignature, ed25519(key)?),
+            Some((6, key)) => {
+                let key = MlDsaPublic::from_bytes(key).ok_or(NoteError::Key("it does not hold an ML-DSA-44 key"))?;
+                (KeyKind::MlDsaCosignature, Public::MlDsa(key))
+            }
+            _ => {
+                let known = "its type is none of 0x01 (Ed25519), 0x04 (cosignature), 0x06 (cosignature by ML-DSA-44)";
+                return Err(NoteError::Key(known));
+            }
+        };
+        let key = Self::named(name.to_owned(), kind, key)?;
         if hash.len() != 8 || !hash.eq_ignore_ascii_case(&hex::encode(key.id())) {
             return Err(NoteError::Key("its hash is not that of its name and key"));
         }
@@ -168,38 +207,49 @@ impl VerifierKey {
         self.kind
     }
 
-    /// The public key.
-    pub fn key(&self) -> &VerifyingKey {
-        &self.key
+    /// The public key, where it is one of Ed25519: every log's is.
+    pub fn ed25519(&self) -> Option<&VerifyingKey> {
+        match &self.key {
+            Public::Ed25519(key) => Some(key),
+            Public::MlDsa(_) => None,
+        }
+    }
+
+    /// The public key as the notation of verifier keys holds it.
+    pub fn public_bytes(&self) -> &[u8] {
+        self.key.bytes()
     }
 
     /// The four bytes that stand before each of its signatures.
     pub fn id(&self) -> [u8; 4] {
-        key_id(&self.name, self.kind, &self.key)
+        key_id(&self.name, self.kind, self.key.bytes())
     }
 
     /// The time of a signature over `text`, 0 where its type has none; `None` where it does not hold.
     fn check(&self, text: &str, signature: &[u8]) -> Option<u64> {
-        let (at_s, signature) = match self.kind {
-            KeyKind::Ed25519 => (None, signature),
-            KeyKind::Cosignature => {
-                let (time, signature) = signature.split_at_checked(8)?;
-                (Some(u64::from_be_bytes(time.try_into().ok()?)), signature)
+        if self.kind == KeyKind::Ed25519 {
+            let signature = Signature::from_slice(signature).ok()?;
+            return self.ed25519()?.verify_strict(text.as_bytes(), &signature).ok().map(|()| 0);
+        }
+        let (time, signature) = signature.split_at_checked(8)?;
+        let at_s = u64::from_be_bytes(time.try_into().ok()?);
+        i64::try_from(at_s).ok()?;
+        let holds = match &self.key {
+            Public::Ed25519(key) => {
+                let signature = Signature::from_slice(signature).ok()?;
+                key.verify_strict(cosigned_message(text, at_s).as_bytes(), &signature).is_ok()
+            }
+            Public::MlDsa(key) => {
+                key.holds(&ml_dsa::message(&self.name, at_s, &Checkpoint::parse(text).ok()?)?, signature)
             }
         };
-        let signature = Signature::from_slice(signature).ok()?;
-        let holds = match at_s {
-            None => self.key.verify_strict(text.as_bytes(), &signature),
-            Some(at_s) if i64::try_from(at_s).is_err() => return None,
-            Some(at_s) => self.key.verify_strict(cosigned_message(text, at_s).as_bytes(), &signature),
-        };
-        holds.ok().map(|()| at_s.unwrap_or(0))
+        holds.then_some(at_s)
     }
 }
 
 impl std::fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = [&[self.kind.byte()], self.key.as_bytes().as_slice()].concat();
+        let bytes = [&[self.kind.byte()], self.key.bytes()].concat();
         write!(f, "{}+{}+{}", self.name, hex::encode(self.id()), BASE64.encode(bytes))
     }
 }
@@ -224,27 +274,40 @@ impl SignatureLine {
     /// A log's signature over a note's text, which ends with a line feed.
     pub fn sign(text: &str, name: &str, key: &SigningKey) -> Self {
         let signature = key.sign(text.as_bytes()).to_bytes().to_vec();
-        Self { name: name.to_owned(), id: key_id(name, KeyKind::Ed25519, &key.verifying_key()), signature }
+        Self { name: name.to_owned(), id: key_id(name, KeyKind::Ed25519, key.verifying_key().as_bytes()), signature }
     }
 
     /// A witness's signature over a checkpoint's text at a time in Unix seconds, at most `i64::MAX`.
     pub fn cosign(text: &str, name: &str, key: &SigningKey, at_s: u64) -> Self {
         let signature = key.sign(cosigned_message(text, at_s).as_bytes()).to_bytes();
         let signature = [at_s.to_be_bytes().as_slice(), &signature].concat();
-        Self { name: name.to_owned(), id: key_id(name, KeyKind::Cosignature, &key.verifying_key()), signature }
+        Self {
+            name: name.to_owned(),
+            id: key_id(name, KeyKind::Cosignature, key.verifying_key().as_bytes()),
+            signature,
+        }
     }
 
     /// A log's signature by whatever signs for it.
     pub fn sign_by(text: &str, name: &str, key: &dyn Signs) -> Result<Self, String> {
         let signature = key.sign_bytes(text.as_bytes())?.to_vec();
-        Ok(Self { name: name.to_owned(), id: key_id(name, KeyKind::Ed25519, &key.public()), signature })
+        Ok(Self { name: name.to_owned(), id: key_id(name, KeyKind::Ed25519, key.public().as_bytes()), signature })
     }
 
     /// A witness's signature by whatever signs for it.
     pub fn cosign_by(text: &str, name: &str, key: &dyn Signs, at_s: u64) -> Result<Self, String> {
         let signature = key.sign_bytes(cosigned_message(text, at_s).as_bytes())?;
         let signature = [at_s.to_be_bytes().as_slice(), &signature].concat();
-        Ok(Self { name: name.to_owned(), id: key_id(name, KeyKind::Cosignature, &key.public()), signature })
+        Ok(Self { name: name.to_owned(), id: key_id(name, KeyKind::Cosignature, key.public().as_bytes()), signature })
+    }
+
+    /// A witness's signature by ML-DSA-44 over a note's text, which is a checkpoint's; `None` where it is none, or a name in it
+    /// is longer than 255 bytes.
+    pub fn cosign_by_ml_dsa(text: &str, name: &str, key: &MlDsaSigner, at_s: u64) -> Option<Self> {
+        let signature = key.sign(&ml_dsa::message(name, at_s, &Checkpoint::parse(text).ok()?)?);
+        let signature = [at_s.to_be_bytes().as_slice(), &signature].concat();
+        let id = key_id(name, KeyKind::MlDsaCosignature, key.public().bytes());
+        Some(Self { name: name.to_owned(), id, signature })
     }
 
     /// Reads one line without its line feed.
@@ -314,7 +377,7 @@ impl Note {
             let checked = key.check(&self.text, &line.signature);
             let at_s = checked.ok_or_else(|| match key.kind {
                 KeyKind::Ed25519 => NoteError::Signature,
-                KeyKind::Cosignature => NoteError::Cosignature(key.name.clone()),
+                KeyKind::Cosignature | KeyKind::MlDsaCosignature => NoteError::Cosignature(key.name.clone()),
             })?;
             first = first.or(Some(at_s));
         }

@@ -201,8 +201,8 @@ struct Reader {
     policy: Policy,
     /// Every name, and whether a group holds it already.
     names: BTreeMap<Vec<u8>, bool>,
-    log_keys: BTreeSet<[u8; 32]>,
-    witness_keys: BTreeSet<[u8; 32]>,
+    log_keys: BTreeSet<Vec<u8>>,
+    witness_keys: BTreeSet<Vec<u8>>,
     quorum: bool,
 }
 
@@ -233,16 +233,10 @@ impl Reader {
         }
     }
 
-    fn key(&self, text: &[u8], kind: KeyKind) -> Result<VerifierKey, PolicyError> {
+    fn key(&self, text: &[u8], says: &str, kinds: &[KeyKind]) -> Result<VerifierKey, PolicyError> {
         let text = std::str::from_utf8(text).map_err(|_| self.wrong("the key's name is not UTF-8"))?;
         let key = VerifierKey::parse(text).map_err(|error| self.wrong(error.to_string()))?;
-        if key.kind() == kind {
-            return Ok(key);
-        }
-        Err(self.wrong(match kind {
-            KeyKind::Ed25519 => "a log's key has type 0x01",
-            KeyKind::Cosignature => "a witness's key has type 0x04",
-        }))
+        if kinds.contains(&key.kind()) { Ok(key) } else { Err(self.wrong(says)) }
     }
 
     fn name(&mut self, name: &[u8]) -> Result<(), PolicyError> {
@@ -261,8 +255,8 @@ impl Reader {
 
     fn log(&mut self, key: &[u8], url: Option<&[u8]>) -> Result<(), PolicyError> {
         self.bounded(self.policy.logs.len())?;
-        let key = self.key(key, KeyKind::Ed25519)?;
-        if !self.log_keys.insert(key.key().to_bytes()) {
+        let key = self.key(key, "a log's key has type 0x01", &[KeyKind::Ed25519])?;
+        if !self.log_keys.insert(key.public_bytes().to_vec()) {
             return Err(self.wrong("this log's key stands on an earlier line"));
         }
         self.policy.logs.push(Log { key, url: url.map(shown) });
@@ -271,8 +265,9 @@ impl Reader {
 
     fn witness(&mut self, name: &[u8], key: &[u8], url: Option<&[u8]>) -> Result<(), PolicyError> {
         self.bounded(self.policy.witnesses.len())?;
-        let key = self.key(key, KeyKind::Cosignature)?;
-        if !self.witness_keys.insert(key.key().to_bytes()) {
+        let says = "a witness's key has type 0x04 or 0x06";
+        let key = self.key(key, says, &[KeyKind::Cosignature, KeyKind::MlDsaCosignature])?;
+        if !self.witness_keys.insert(key.public_bytes().to_vec()) {
             return Err(self.wrong("this witness's key stands on an earlier line"));
         }
         self.name(name)?;

@@ -7,6 +7,7 @@
 //! The database is the log; tiles (`log/keeper.rs`) are made from it, before a checkpoint that needs them is published, and made
 //! again where they are missing. Cosignatures come last (`log/rounds.rs`). Memory holds the tree's growing end only.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -237,9 +238,11 @@ impl Log {
         self.published.borrow().note.to_string()
     }
 
-    /// How many cosignatures the published checkpoint has.
+    /// How many witnesses have cosigned the published checkpoint.
     pub fn cosignatures(&self) -> usize {
-        Note::parse(&self.checkpoint()).map_or(0, |note| note.signatures.len().saturating_sub(1))
+        let Ok(note) = Note::parse(&self.checkpoint()) else { return 0 };
+        let names: BTreeSet<&str> = note.signatures.iter().map(|line| line.name.as_str()).collect();
+        names.len().saturating_sub(1)
     }
 
     /// What is published.
@@ -318,7 +321,7 @@ impl Log {
     pub fn seal(&self, half: Half) -> Option<Sealed> {
         let signing = self.signing.load();
         let key = &signing.face(now_ms()).key;
-        let export = half.export().ok().filter(|export| *export.log.key() == key.public())?;
+        let export = half.export().ok().filter(|export| export.log.ed25519() == Some(&key.public()))?;
         let seals = export.seal(key.as_ref()).ok()?;
         Some(Sealed { half, seals, tables: None })
     }

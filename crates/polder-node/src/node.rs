@@ -46,7 +46,7 @@ mod lock;
 mod parts;
 
 use lock::lock;
-use parts::{open_factory, open_home, open_jobs, open_token, reached};
+use parts::{open_factory, open_home, open_jobs, open_ml_dsa, open_token, reached};
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -141,7 +141,8 @@ impl Node {
         let log = Log::open_in(Some(archive), store.clone(), signing).await?;
         log.count(config.home.as_ref().map(|home| &home.tenant));
         let alarms = Alarms::open(store.clone(), own_keys, config.node.clone(), &config.members).await?;
-        let witness = Witness::new(&config.node, witness_key, store.clone(), alarms.clone());
+        let ml_dsa = open_ml_dsa(&config, &state.join("keys"))?;
+        let witness = Witness::new(&config.node, (witness_key, ml_dsa), store.clone(), alarms.clone());
         let reached = reached(&config, &keys)?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);

@@ -22,7 +22,7 @@ use support::demo::Demo;
 use support::http::{Endpoint, Reply, socket_call};
 use support::node::Running;
 use support::painter::Painter;
-use support::{Folder, process, until};
+use support::{Folder, polder, process, run, until};
 
 type Hash = [u8; 32];
 
@@ -293,6 +293,53 @@ fn a_witness_that_never_answers_holds_nothing_up() {
     assert!(signed.len() == 6 && stopped.iter().all(|node| !signed.contains(&(*node).to_owned())), "{signed:?}");
     stopped.iter().for_each(|node| process::signal(demo.node_pid(node), Signal::CONT));
     until("the witnesses that came back", || (cosigners(&demo, &checkpoint(&bank)).len() == 8).then_some(()));
+}
+
+/// A witness that has a second key: whoever asks for it finds its cosignature, whoever does not is not disturbed.
+#[test]
+fn a_witness_cosigns_by_ml_dsa_too() {
+    let demo = Demo::start();
+    let file = demo.node_folder("paris").join("node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(site(&demo, "paris").get("/witness/keys").text().lines().count(), 1);
+    let pid = demo.node_pid("paris");
+    process::signal(pid, Signal::TERM);
+    until("the end of paris", || process::has_ended(pid).then_some(()));
+    std::fs::write(&file, format!("{text}\n[log]\nml_dsa_44 = true\n")).unwrap();
+    let paris = Running::start(demo.around(), &["up", "--config", file.to_str().unwrap()]);
+    let keys = site(&demo, "paris").get("/witness/keys").text();
+    let (first, second) = keys.trim_end().split_once('\n').unwrap();
+    assert_eq!(ask(&demo)["verified"], true);
+    let bank = site(&demo, "bank-home");
+    let signed = |shown: &Shown, length: usize| {
+        shown.lines.iter().filter(|(name, blob)| name == "polder/paris/witness" && blob.len() == length).count()
+    };
+    until("both lines of paris", || {
+        let shown = checkpoint(&bank);
+        (signed(&shown, 4 + 8 + 64) == 1 && signed(&shown, 4 + 8 + 2_420) == 1).then_some(())
+    });
+    assert_eq!(ask(&demo)["verified"], true);
+    let out = demo.around().join("receipt");
+    let (policy, out) = (demo.around().join("witnessed"), out.to_str().unwrap());
+    for (key, kept) in [(second, 2_432), (first, 76)] {
+        std::fs::write(&policy, format!("witness paris {key}\nquorum paris\n")).unwrap();
+        let policy = policy.to_str().unwrap();
+        let export = ["receipt", "export", "last", "--tenant", "bank", "--format", "tlog-proof", "--policy", policy];
+        until("a receipt that paris has witnessed", || {
+            let exported = demo.polder(&[export.as_slice(), &["--out", out]].concat());
+            (exported.code == 0).then_some(())
+        });
+        let file = std::fs::read_to_string(out).unwrap();
+        let lines: Vec<&str> = file.lines().filter(|line| line.contains(" polder/paris/witness ")).collect();
+        assert_eq!(lines.len(), 1, "{file}");
+        assert_eq!(BASE64.decode(lines[0].rsplit(' ').next().unwrap()).unwrap().len(), kept);
+        let vkey = format!("{out}.vkey");
+        let log = std::fs::read_to_string(&vkey).unwrap();
+        std::fs::write(policy, format!("log {log}\nwitness paris {key}\nquorum paris\n")).unwrap();
+        let verified = run(polder(demo.around()).args(["verify", out, "--policy", policy, "-o", "json"]));
+        assert_eq!(verified.code, 0, "{verified:?}");
+    }
+    paris.end();
 }
 
 /// Kills a node under load, starts it again, and again; at the end everything that was ever shown must be a prefix of the log.

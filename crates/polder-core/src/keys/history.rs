@@ -127,7 +127,7 @@ impl KeyHistory {
     }
 
     /// A key's life.
-    pub fn life(&self, role: Role, key: &[u8; 32]) -> Option<&KeyLife> {
+    pub fn life(&self, role: Role, key: &[u8]) -> Option<&KeyLife> {
         self.keys.iter().find(|life| life.role == role && life.key == *key)
     }
 
@@ -233,7 +233,7 @@ pub enum Vouching<'a> {
 /// cosignatures count, by which a witness says when it signed.
 pub fn judge(history: &KeyHistory, log: &VerifierKey, note: &Note, vouching: Vouching<'_>) -> Result<(), Failure> {
     let failed = |message: String| Err(Failure::new(Check::Revocation, message));
-    let Some(life) = history.life(Role::Log, log.key().as_bytes()) else {
+    let Some(life) = history.life(Role::Log, log.public_bytes()) else {
         return failed(format!("the log's key is not among those in the key history of `{}`", history.node));
     };
     let Some(Revocation { since_ms, .. }) = life.revoked else { return Ok(()) };

@@ -16,7 +16,7 @@ use crate::facts::{SignedFact, passport_root};
 use crate::ids::DecisionId;
 use crate::labels::{DataClass, Purpose};
 use crate::merkle::leaf_hash;
-use crate::note::{KeyKind, origin};
+use crate::note::origin;
 use crate::placement::{Outcome, Snapshot, decide};
 use crate::policy::{Cause, LayerKind, policy_digest};
 use crate::statement::v1::*;
@@ -150,7 +150,7 @@ impl Site1 {
     }
 
     fn vkey(&self) -> VerifierKey {
-        VerifierKey::new(origin(&self.node), KeyKind::Ed25519, self.key.verifying_key()).unwrap()
+        VerifierKey::new_log(origin(&self.node), self.key.verifying_key()).unwrap()
     }
 }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
-use super::{KeyKind, Note, NoteError, SignatureLine, Signs, VerifierKey};
+use super::{Note, NoteError, SignatureLine, Signs, VerifierKey};
 use crate::canonical::Digest;
 
 /// The state of a log: its name, its size and its root.
@@ -77,7 +77,7 @@ impl Checkpoint {
 
     /// Reads a note and checks that it is of `origin` and signed by `key`. Lines of other keys may stand under it.
     pub fn open(note: &str, origin: &str, key: &VerifyingKey) -> Result<Self, NoteError> {
-        Self::of_note(&Note::parse(note)?, &VerifierKey::new(origin, KeyKind::Ed25519, *key)?)
+        Self::of_note(&Note::parse(note)?, &VerifierKey::new_log(origin, *key)?)
     }
 
     /// The checkpoint of a note that must be of the log's name and signed by its key.

@@ -113,7 +113,7 @@ fn unknown_lines_are_kept_and_ignored() {
     let other = VerifierKey::of_witness(&node("delft"), key(7).verifying_key());
     assert_eq!(note.signed_by(&other), Ok(None));
     // The same key and name, but as a log's: another hash, so not this line.
-    let as_log = VerifierKey::new("polder/munich/witness", KeyKind::Ed25519, key(6).verifying_key()).unwrap();
+    let as_log = VerifierKey::new_log("polder/munich/witness", key(6).verifying_key()).unwrap();
     assert_eq!(note.signed_by(&as_log), Ok(None));
 }
 
@@ -188,7 +188,7 @@ fn verifier_keys_come_back() {
         assert!(VerifierKey::parse(&wrong).is_err(), "{wrong:?}");
     }
     for name in ["", "a b", "a+b", "a\tb", "a\u{a0}b", "a\u{7f}b"] {
-        assert!(VerifierKey::new(name, KeyKind::Ed25519, key(5).verifying_key()).is_err(), "{name:?}");
+        assert!(VerifierKey::new_log(name, key(5).verifying_key()).is_err(), "{name:?}");
     }
 }
 

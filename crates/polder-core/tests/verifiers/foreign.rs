@@ -114,7 +114,7 @@ pub fn proofs(command: Command, goods: &[Good], mutants: impl Iterator<Item = (u
 /// Has a verifier judge every good COSE file and the changed ones that it can notice.
 pub fn coses(command: Command, goods: &[Good], mutants: impl Iterator<Item = (usize, CoseMutant)>) {
     let line = |good: &Good, cose: &[u8]| {
-        let key = BASE64.encode(good.export.log.key().as_bytes());
+        let key = BASE64.encode(good.export.log.public_bytes());
         format!("cose\t{}\t{key}\t{}", good.export.log.name(), BASE64.encode(cose))
     };
     let mut ways = Vec::new();

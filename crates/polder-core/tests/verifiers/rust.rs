@@ -50,7 +50,7 @@ pub fn check(good: &Good, proof: &[u8], statement: &[u8]) -> Result<(), String> 
     let mut keys: Vec<Box<dyn Verifier>> =
         vec![Box::new(StandardVerifier::new(&good.vkey()).map_err(|e| e.to_string())?)];
     for (_, witness) in witnesses() {
-        keys.push(Box::new(Witness { name: witness.name().to_owned(), key: *witness.key() }));
+        keys.push(Box::new(Witness { name: witness.name().to_owned(), key: *witness.ed25519().unwrap() }));
     }
     let wanted = keys.len();
     let (verified, _) = note.verify(&VerifierList::new(keys)).map_err(|error| error.to_string())?;

@@ -14,6 +14,10 @@ use super::{ConfigError, Member, read_text};
 
 /// Most witnesses that are asked where the file does not name them.
 const WITNESSES_MAX: usize = 16;
+/// Pause between two rounds of cosignatures, in milliseconds: with the round itself a leaf is cosigned within a second.
+const EVERY_MS: u64 = 900;
+/// How long a round waits for its witnesses, in milliseconds.
+const WAIT_MS: u64 = 1_000;
 /// Longest pause between two rounds of cosignatures, in milliseconds.
 const EVERY_MS_MAX: u64 = 3_600_000;
 
@@ -33,7 +37,10 @@ pub struct Log {
     /// Members that are asked to cosign; every other factory where absent, at most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<BTreeSet<NodeId>>,
-    /// Milliseconds between two checkpoints that go to witnesses, at least; 1000 where absent.
+    /// Whether this node cosigns other logs by ML-DSA-44 too; no where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ml_dsa_44: Option<bool>,
+    /// Milliseconds between two checkpoints that go to witnesses, at least; 900 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every_ms: Option<u64>,
     /// Milliseconds that a round waits for its witnesses, at most; 1000 where absent.
@@ -78,6 +85,8 @@ pub struct LogConfig {
     pub tiles: Tiles,
     /// Members that are asked to cosign.
     pub witnesses: BTreeSet<NodeId>,
+    /// Whether this node cosigns other logs by ML-DSA-44 too.
+    pub ml_dsa_44: bool,
     /// Between two checkpoints that go to witnesses, at least.
     pub every: Duration,
     /// How long a round waits for its witnesses.
@@ -138,15 +147,16 @@ impl Log {
             }
             None => others().map(|member| member.card.node.clone()).take(WITNESSES_MAX).collect(),
         };
-        let span = |name: &str, value: Option<u64>| match value.unwrap_or(1_000) {
+        let span = |name: &str, value: Option<u64>, default| match value.unwrap_or(default) {
             ms @ 1..=EVERY_MS_MAX => Ok(Duration::from_millis(ms)),
             other => Err(content(format!("log: `{name}` is {other}: choose 1 to {EVERY_MS_MAX} milliseconds"))),
         };
         Ok(LogConfig {
             tiles,
             witnesses,
-            every: span("every_ms", self.every_ms)?,
-            wait: span("wait_ms", self.wait_ms)?,
+            ml_dsa_44: self.ml_dsa_44.unwrap_or(false),
+            every: span("every_ms", self.every_ms, EVERY_MS)?,
+            wait: span("wait_ms", self.wait_ms, WAIT_MS)?,
         })
     }
 }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use polder_core::ids::NodeId;
 use polder_core::keys::Signed;
 use polder_core::keys::history::KeyHistory;
-use polder_core::note::{Note, SignatureLine, VerifierKey};
+use polder_core::note::{KeyKind, Note, SignatureLine, VerifierKey};
 use polder_core::witness::{Submission, parse_size};
 use tokio::time::Instant;
 
@@ -38,19 +38,31 @@ const HEAR_TIMEOUT: Duration = Duration::from_secs(2);
 struct Asked {
     key: VerifierKey,
     remote: Arc<Remote>,
-    /// The size that it has cosigned last.
-    known: u64,
+    known: Known,
     rest: Duration,
     rests_until: Option<Instant>,
 }
 
+/// What was learned of a witness by asking it.
+#[derive(Clone)]
+struct Known {
+    /// The size that it has cosigned last.
+    size: u64,
+    /// Its second key, once it has cosigned by one and told it.
+    ml_dsa: Option<VerifierKey>,
+}
+
 /// What came of asking a witness.
 enum Outcome {
-    Cosigned(SignatureLine),
+    /// The lines that hold, at least one.
+    Cosigned(Vec<SignatureLine>),
     /// It knows more leaves than there are.
     Ahead(u64),
     Failed(String),
 }
+
+/// The lines of each witness that has signed.
+type Lines = BTreeMap<NodeId, Vec<SignatureLine>>;
 
 /// The rounds of a log.
 pub struct Rounds {
@@ -60,7 +72,7 @@ pub struct Rounds {
     every: Duration,
     wait: Duration,
     /// The newest checkpoint that went out, and what was signed under it.
-    last: Option<(Arc<Published>, BTreeMap<NodeId, SignatureLine>)>,
+    last: Option<(Arc<Published>, Lines)>,
 }
 
 impl Rounds {
@@ -74,7 +86,10 @@ impl Rounds {
     ) -> Self {
         let asked = |node: &NodeId| {
             let (remote, key) = (Arc::clone(peers.get(node)?), keys.get(node)?.clone());
-            Some((node.clone(), Asked { key, remote, known: 0, rest: REST_MIN, rests_until: None }))
+            Some((
+                node.clone(),
+                Asked { key, remote, known: Known { size: 0, ml_dsa: None }, rest: REST_MIN, rests_until: None },
+            ))
         };
         let witnesses: BTreeMap<NodeId, Asked> = config.witnesses.iter().filter_map(asked).collect();
         if !witnesses.is_empty() {
@@ -111,7 +126,7 @@ impl Rounds {
             self.ask_all(&candidate, &mut signed).await;
         }
         if let Ok(mut note) = Note::parse(&candidate.note) {
-            note.signatures.extend(signed.values().cloned());
+            note.signatures.extend(signed.values().flatten().cloned());
             let note = note.to_string().into();
             self.log.publish(Published { edge: candidate.edge.clone(), root: candidate.root, note });
         }
@@ -120,7 +135,7 @@ impl Rounds {
         missing.then(|| Instant::now() + REST_MIN)
     }
 
-    async fn ask_all(&mut self, candidate: &Published, signed: &mut BTreeMap<NodeId, SignatureLine>) {
+    async fn ask_all(&mut self, candidate: &Published, signed: &mut Lines) {
         let now = Instant::now();
         let due = |node: &NodeId, asked: &Asked| {
             !signed.contains_key(node) && asked.rests_until.is_none_or(|until| until <= now)
@@ -128,7 +143,7 @@ impl Rounds {
         let log = &self.log;
         let mut open: FuturesUnordered<_> = (self.witnesses.iter().filter(|(node, asked)| due(node, asked)))
             .map(|(node, asked)| async move {
-                let mut known = asked.known;
+                let mut known = asked.known.clone();
                 let outcome = ask(log, asked, &mut known, candidate).await;
                 (node.clone(), known, outcome)
             })
@@ -146,10 +161,12 @@ impl Rounds {
         let mut failed: BTreeMap<String, (Vec<NodeId>, Duration)> = BTreeMap::new();
         for (node, known, outcome) in answers.chain(silent.into_iter().map(late)).collect::<Vec<_>>() {
             let Some(asked) = self.witnesses.get_mut(&node) else { continue };
-            asked.known = known.unwrap_or(asked.known);
+            if let Some(known) = known {
+                asked.known = known;
+            }
             match outcome {
-                Outcome::Cosigned(line) => {
-                    signed.insert(node, line);
+                Outcome::Cosigned(lines) => {
+                    signed.insert(node, lines);
                     (asked.rest, asked.rests_until) = (REST_MIN, None);
                 }
                 Outcome::Ahead(size) => {
@@ -210,37 +227,54 @@ pub async fn listen(peers: BTreeMap<NodeId, Arc<Remote>>, alarms: Alarms, every:
 }
 
 /// Submits a checkpoint; where the witness turns out to know another size, again from there.
-async fn ask(log: &Log, asked: &Asked, known: &mut u64, candidate: &Published) -> Outcome {
+async fn ask(log: &Log, asked: &Asked, known: &mut Known, candidate: &Published) -> Outcome {
     for _ in 0..ASKED_MAX {
-        if *known > candidate.edge.size() {
-            return Outcome::Ahead(*known);
+        if known.size > candidate.edge.size() {
+            return Outcome::Ahead(known.size);
         }
-        let submission = match submission(log, *known, candidate).await {
+        let submission = match submission(log, known.size, candidate).await {
             Ok(submission) => submission,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
         let body = submission.to_string().into_bytes();
         let (status, answer) = match asked.remote.post_text("/witness/add-checkpoint", body).await {
             Ok(answered) => answered,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(error) => return Outcome::Failed(error.cause()),
         };
         match status {
             StatusCode::OK => {
-                let mut lines = answer.lines().filter_map(|line| SignatureLine::parse(line).ok());
-                let Some(line) = lines.find(|line| holds(line, &submission.note, &asked.key)) else {
+                let lines: Vec<_> = answer.lines().filter_map(|line| SignatureLine::parse(line).ok()).collect();
+                let Some(line) = lines.iter().find(|line| holds(line, &submission.note, &asked.key)) else {
                     return Outcome::Failed("its cosignature does not hold".to_owned());
                 };
-                *known = candidate.edge.size();
-                return Outcome::Cosigned(line);
+                known.size = candidate.edge.size();
+                let second = lines.iter().find(|other| other.name == line.name && other.id != line.id);
+                return Outcome::Cosigned(match second {
+                    Some(second) if believed(asked, known, second, &submission.note).await => {
+                        vec![line.clone(), second.clone()]
+                    }
+                    _ => vec![line.clone()],
+                });
             }
             StatusCode::CONFLICT => match answer.strip_suffix('\n').and_then(parse_size) {
-                Some(size) if size != *known => *known = size,
+                Some(size) if size != known.size => known.size = size,
                 _ => return Outcome::Failed("it was shown another tree of this size".to_owned()),
             },
             status => return Outcome::Failed(format!("{status}: {}", answer.trim_end())),
         }
     }
     Outcome::Failed("it knows another size each time".to_owned())
+}
+
+/// Whether a second line of a witness holds by the second key that it tells over its own channel. A line that does not hold
+/// would spoil the receipts of whoever asks for that key.
+async fn believed(asked: &Asked, known: &mut Known, line: &SignatureLine, note: &Note) -> bool {
+    if !known.ml_dsa.as_ref().is_some_and(|key| line.is_of(key)) {
+        let Ok((StatusCode::OK, keys)) = asked.remote.get_text("/witness/keys").await else { return false };
+        let second = |key: &VerifierKey| key.kind() == KeyKind::MlDsaCosignature && key.name() == asked.key.name();
+        known.ml_dsa = keys.lines().filter_map(|key| VerifierKey::parse(key).ok()).find(second);
+    }
+    known.ml_dsa.as_ref().is_some_and(|key| holds(line, note, key))
 }
 
 async fn submission(log: &Log, old: u64, candidate: &Published) -> Result<Submission, LogError> {

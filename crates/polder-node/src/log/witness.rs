@@ -8,10 +8,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use http::{StatusCode, header};
 use polder_core::ids::NodeId;
-use polder_core::note::{Checkpoint, Note, SignatureLine, Signs, witness_name};
+use polder_core::note::{Checkpoint, MlDsaSigner, Note, SignatureLine, Signs, VerifierKey, witness_name};
 use polder_core::witness::{Judgement, SUBMISSION_BYTES_MAX, Submission, judge};
 
 use super::alarms::{Alarms, Kind};
@@ -28,6 +28,9 @@ const TRIES: u32 = 3;
 pub struct Witness {
     name: String,
     key: Arc<dyn Signs>,
+    ml_dsa: Option<MlDsaSigner>,
+    /// The keys as verifiers write them, a line each.
+    keys: String,
     own: String,
     store: Store,
     alarms: Alarms,
@@ -42,9 +45,18 @@ enum Answer {
 
 impl Witness {
     /// The witness of a node. Its own log it does not cosign.
-    pub fn new(node: &NodeId, key: Arc<dyn Signs>, store: Store, alarms: Alarms) -> Self {
+    pub fn new(
+        node: &NodeId,
+        (key, ml_dsa): (Arc<dyn Signs>, Option<MlDsaSigner>),
+        store: Store,
+        alarms: Alarms,
+    ) -> Self {
         let own = polder_core::note::origin(node);
-        Self { name: witness_name(node), key, own, store, alarms }
+        let mut keys = format!("{}\n", VerifierKey::of_witness(node, key.public()));
+        if let Some(ml_dsa) = &ml_dsa {
+            keys.push_str(&format!("{}\n", VerifierKey::of_ml_dsa_witness(node, ml_dsa.public())));
+        }
+        Self { name: witness_name(node), key, ml_dsa, keys, own, store, alarms }
     }
 
     async fn answer(&self, body: &[u8], speaker: Option<&NodeId>) -> Result<Answer, StoreError> {
@@ -100,16 +112,21 @@ impl Witness {
         self.alarms.own().clone()
     }
 
-    /// The cosignature, once what it covers is the latest on disk; `None` where something else came there first.
+    /// The cosignatures, once what it covers is the latest on disk; `None` where something else came there first.
     async fn cosign(&self, submission: &Submission, checkpoint: &Checkpoint) -> Result<Option<String>, StoreError> {
         let (size, root, at_ms) = (checkpoint.size, checkpoint.root, now_ms());
         let seen = Seen { size, root, at_ms, note: submission.note.to_string() };
         if !self.store.see(&checkpoint.origin, submission.old, &seen).await? {
             return Ok(None);
         }
-        let line = SignatureLine::cosign_by(&submission.note.text, &self.name, self.key.as_ref(), at_ms / 1_000);
-        let line = line.map_err(|reason| StoreError::unsigned(&reason))?;
-        Ok(Some(format!("{line}\n")))
+        let (text, at_s) = (&submission.note.text, at_ms / 1_000);
+        let line = SignatureLine::cosign_by(text, &self.name, self.key.as_ref(), at_s);
+        let mut lines = format!("{}\n", line.map_err(|reason| StoreError::unsigned(&reason))?);
+        let more = self.ml_dsa.as_ref().and_then(|key| SignatureLine::cosign_by_ml_dsa(text, &self.name, key, at_s));
+        if let Some(line) = more {
+            lines.push_str(&format!("{line}\n"));
+        }
+        Ok(Some(lines))
     }
 
     /// A log's own node that brings fewer leaves than it has shown has lost some, unless the submission is an old one that came late.
@@ -122,10 +139,11 @@ impl Witness {
     }
 }
 
-/// The route, for strangers and peers alike.
+/// The routes, for strangers and peers alike.
 pub fn router(witness: Arc<Witness>) -> Router {
     Router::new()
         .route("/witness/add-checkpoint", post(add_checkpoint))
+        .route("/witness/keys", get(|State(witness): State<Arc<Witness>>| async move { witness.keys.clone() }))
         .layer(DefaultBodyLimit::max(SUBMISSION_BYTES_MAX))
         .with_state(witness)
 }

@@ -3,11 +3,12 @@
 //! What they do together is absent: that is `node.rs`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use polder_core::ids::NodeId;
 use polder_core::keys::Role;
-use polder_core::note::Signs;
+use polder_core::note::{MlDsaSigner, Signs};
 use polder_core::policy::PolicySchema;
 use polder_core::statement::v1::Source;
 use polder_core::usage::{WINDOW_DAYS, Window, day_of};
@@ -32,6 +33,14 @@ use crate::upstream::Replicas;
 
 /// The token, where there is one, and the key of the witness.
 type Opened = (Option<Arc<Token>>, Arc<dyn Signs>);
+
+/// The key by which the node cosigns with ML-DSA-44 too, where the configuration asks for it; made where it is missing.
+pub(super) fn open_ml_dsa(config: &Config, keys: &Path) -> Result<Option<MlDsaSigner>, NodeError> {
+    if !config.log.ml_dsa_44 {
+        return Ok(None);
+    }
+    Ok(Some(MlDsaSigner::from_seed(crate::keys::secret(&keys.join("witness-ml-dsa.key"))?)))
+}
 
 /// The token, where the configuration names one, and the witness's key. The card names keys in a token instead of those in files.
 pub(super) fn open_token(config: &Config, keys: &mut NodeKeys) -> Result<Opened, NodeError> {

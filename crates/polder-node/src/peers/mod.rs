@@ -41,6 +41,16 @@ pub enum PeerError {
     },
 }
 
+impl PeerError {
+    /// What happened, without whose fault it is: the same words for all that fail alike.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unreachable { reason, .. } => format!("no answer: {reason}"),
+            Self::Protocol { reason, .. } => format!("an answer that is not understood: {reason}"),
+        }
+    }
+}
+
 /// A future that a [`Peer`] returns.
 pub type PeerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, PeerError>> + Send + 'a>>;
 /// What comes back for an envelope. Dropping it stops the work.

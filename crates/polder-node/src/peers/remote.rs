@@ -111,7 +111,16 @@ impl Remote {
 
     /// Sends a body to a path; the answer's status and text, whatever they are.
     pub async fn post_text(&self, path: &str, body: Vec<u8>) -> Result<(StatusCode, String), PeerError> {
-        let response = self.send(Method::POST, path, body.into()).await?;
+        self.text(Method::POST, path, body.into()).await
+    }
+
+    /// Asks for a path; the answer's status and text, whatever they are.
+    pub async fn get_text(&self, path: &str) -> Result<(StatusCode, String), PeerError> {
+        self.text(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn text(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, String), PeerError> {
+        let response = self.send(method, path, body).await?;
         let (status, body) = (response.status(), Limited::new(response.into_body(), TEXT_BYTES_MAX));
         let bytes = body.collect().await.map_err(|e| self.unreachable(e))?.to_bytes();
         Ok((status, String::from_utf8_lossy(&bytes).into_owned()))

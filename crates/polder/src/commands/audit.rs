@@ -169,14 +169,14 @@ impl Anchors {
         }
         let origin = polder_core::note::origin(node);
         let revoked = |key: &VerifierKey| {
-            let life = history.value.life(Role::Log, &key.key().to_bytes());
+            let life = history.value.life(Role::Log, key.public_bytes());
             key.name() == origin && life.is_some_and(|life| life.revoked.is_some())
         };
         self.keys.retain(|key| !revoked(key));
         for life in history.value.trusted(Role::Log) {
             let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&life.key) else { continue };
             let key = VerifierKey::of_log(node, key);
-            if !self.keys.iter().any(|known| known.name() == key.name() && known.key() == key.key()) {
+            if !self.keys.contains(&key) {
                 self.keys.push(key);
             }
         }
