@@ -37,6 +37,8 @@ const WAITING_MAX: usize = 4_096;
 const POST_BYTES: usize = 1 << 20;
 /// Most bytes that one call may bring.
 const POST_BYTES_MAX: usize = 2 * (POST_BYTES + MESSAGE_BYTES_MAX);
+/// How long a line is kept open, in seconds; then a new one shows that both sides are still there.
+const LINE_S: u64 = 600;
 /// Pauses before a line is opened again, the shortest and the longest.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -182,7 +184,7 @@ impl Mailboxes {
 pub(super) async fn listen(jobs: Jobs, factory: NodeId, remote: Arc<Remote>) {
     let mut pause = PAUSE;
     loop {
-        match remote.lines::<Box<RawValue>>("/peer/v1/jobs/line").await {
+        match remote.lines::<Box<RawValue>>(&format!("/peer/v1/jobs/line?for_s={LINE_S}")).await {
             Ok(mut lines) => {
                 pause = PAUSE;
                 while let Some(Ok(line)) = lines.next().await {
@@ -220,12 +222,20 @@ async fn messages(State(jobs): State<Jobs>, Extension(Speaker(from)): Extension<
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// `GET /peer/v1/jobs/line`: what this factory has to say, as it comes.
-async fn line(State(jobs): State<Jobs>, Extension(Speaker(home)): Extension<Speaker>) -> Response {
-    if jobs.executor.is_none() {
-        return (StatusCode::NOT_FOUND, "this factory runs no jobs").into_response();
-    }
-    Response::new(Body::from_stream(jobs.mailboxes.lines(home)))
+#[derive(Deserialize)]
+struct For {
+    #[serde(default)]
+    for_s: u64,
+}
+
+/// `GET /peer/v1/jobs/line`: what this factory has to say, as it comes, for so many seconds.
+async fn line(
+    State(jobs): State<Jobs>,
+    Extension(Speaker(home)): Extension<Speaker>,
+    Query(For { for_s }): Query<For>,
+) -> Response {
+    let over = tokio::time::sleep(Duration::from_secs(for_s.min(LINE_S)));
+    Response::new(Body::from_stream(jobs.mailboxes.lines(home).take_until(over)))
 }
 
 #[derive(Deserialize)]

@@ -190,7 +190,8 @@ fn write_factory(
             queue: None,
             models,
             upstream: None,
-            jobs: None,
+            // A core or two of this machine, so that `polder run` has somewhere to go.
+            jobs: Some(raw::FactoryJobs { cores: Some(2), ..raw::FactoryJobs::default() }),
         }),
     };
     write_config(dir, &config)

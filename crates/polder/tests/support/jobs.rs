@@ -124,3 +124,22 @@ impl JobNode {
         self.polder(&["logs", id, "--part", "out"]).stdout
     }
 }
+
+/// Writes the members of these nodes, so that each knows the others' keys; a name, its node, and whether it is a factory.
+pub fn introduce(around: &Path, nodes: &[(&str, &JobNode, bool)]) {
+    introduce_at(
+        around,
+        &nodes.iter().map(|(name, node, factory)| (*name, *node, *factory, node.peer)).collect::<Vec<_>>(),
+    );
+}
+
+/// The same, with the port at which each is reached: a proxy's, for instance.
+pub fn introduce_at(around: &Path, nodes: &[(&str, &JobNode, bool, u16)]) {
+    let member = |(name, node, factory, port): &(&str, &JobNode, bool, u16)| {
+        let id = polder_core::ids::NodeId::parse(name).unwrap();
+        let keys = polder_node::keys::NodeKeys::open_or_create(&node.folder.join("state/keys"), &id).unwrap();
+        serde_json::json!({"card": keys.card, "address": format!("127.0.0.1:{port}"), "factory": factory})
+    };
+    let members: Vec<Value> = nodes.iter().map(member).collect();
+    std::fs::write(around.join("members.json"), serde_json::to_string(&members).unwrap()).unwrap();
+}
