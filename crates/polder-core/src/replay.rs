@@ -172,18 +172,21 @@ pub fn replay(statement: &DecisionStatement, tables: &Tables, sources: &Sources)
     Ok(Replayed { bytes, given, differs })
 }
 
-/// What `decide` was asked with at that time.
-struct Then {
-    snapshot: Snapshot,
+/// What `decide` was asked with at that time: whoever holds it can ask again, as it was or with something changed.
+#[derive(Debug, Clone)]
+pub struct Then {
+    /// What the home knew.
+    pub snapshot: Snapshot,
     /// What the policies say of the request.
-    row: Row,
+    pub row: Row,
     /// Who had been excluded.
-    excluded: BTreeMap<NodeId, Vec<Cause>>,
-    /// What of all this was taken as given.
-    given: Vec<String>,
+    pub excluded: BTreeMap<NodeId, Vec<Cause>>,
+    /// What of all this was taken as given, as `factory: rule`.
+    pub given: Vec<String>,
 }
 
-fn then(record: &DecisionRecord, sources: &Sources) -> Result<Then, ReplayError> {
+/// Puts together what `decide` was asked with. An error says what is missing.
+pub fn then(record: &DecisionRecord, sources: &Sources) -> Result<Then, ReplayError> {
     let statement = &record.statement;
     let schema = Arc::new(PolicySchema::new(sources.frameworks.clone()).map_err(ReplayError::Schema)?);
     if schema.digest() != statement.policies.schema {

@@ -13,7 +13,9 @@ use polder_core::ids::NodeId;
 use crate::calendar::DAY_US;
 use crate::traces::{TraceError, Wrong};
 
+pub mod coarse;
 pub mod home;
+mod line;
 pub mod meter;
 mod outcome;
 pub mod plan;

@@ -13,6 +13,9 @@ use crate::engine::{DemandOutcome, Outcome, SiteOutcome, plan::Use};
 mod html;
 mod svg;
 
+pub(crate) use html::{STYLE, duration, table};
+pub(crate) use svg::escape;
+
 /// What a report was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {

@@ -75,6 +75,10 @@ fn carry_out(world: &mut World<'_>, command: &Command) -> Result<Vec<String>, St
             world.revive(name)?;
             format!("{name} is back")
         }
+        Command::Without(loss) => {
+            let gone = world.without(loss)?;
+            if gone.is_empty() { "nothing drops out".to_owned() } else { format!("without {}", gone.join(", ")) }
+        }
         Command::Fill(name) => {
             world.fill(name)?;
             format!("{name} has no place free")

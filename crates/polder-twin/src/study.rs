@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use crate::engine::plan::Plan;
 use crate::federation::{Federation, FederationError};
+use crate::grow::{Genes, Ground};
 
 mod check;
 mod events;
-mod ground;
+pub(crate) mod ground;
+mod growth;
 mod raw;
 
 /// Why a study cannot be run.
@@ -60,6 +62,33 @@ pub fn parse(file: &str, text: &str, files: &Files<'_>) -> Result<Arc<Plan>, Stu
     let read = |name: &str| texts.get(name).map(String::as_str);
     let federation = Federation::parse(&path, &described, read)?;
     source.plan(&raw, &federation, files)
+}
+
+/// A study's text with a plan's halls put behind those that each factory has.
+pub fn lines_of(file: &str, text: &str, ground: &Ground<'_>, genes: &Genes) -> Result<String, StudyError> {
+    let source = check::Source { file, text };
+    let raw = source.raw()?;
+    let options = raw.growth.as_ref().map(|growth| growth.get_ref().options.get_ref().as_slice()).unwrap_or_default();
+    let racks = |id: &str| {
+        let option = options.iter().find(|option| option.id.get_ref() == id)?;
+        Some((*option.racks.get_ref(), *option.per_rack.get_ref(), option.accelerator.get_ref().clone()))
+    };
+    let lines = ground.lines(genes, &racks);
+    // From the end on, so that places before stay as they are.
+    let mut places: Vec<(usize, String)> = Vec::new();
+    for factory in raw.factories.get_ref() {
+        let Some(lines) = lines.get(factory.id.get_ref()) else { continue };
+        let end = factory.halls.span().end.saturating_sub(1);
+        let before = text.get(..end).unwrap_or_default().trim_end();
+        let comma = if before.ends_with(',') || before.ends_with('[') { "\n" } else { ",\n" };
+        places.push((before.len(), format!("{comma}{}", lines.concat().trim_end())));
+    }
+    places.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
+    let mut grown = text.to_owned();
+    for (place, lines) in places {
+        grown.insert_str(place, &lines);
+    }
+    Ok(grown)
 }
 
 #[cfg(test)]

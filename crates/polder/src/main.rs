@@ -78,6 +78,7 @@ enum Command {
     Doctor(commands::doctor::Arguments),
     Facts(commands::facts::Arguments),
     Framework(commands::framework::Arguments),
+    Drill(commands::drill::Arguments),
     Twin(commands::twin::Arguments),
     Completions(commands::completions::Arguments),
 }
@@ -141,6 +142,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Doctor(arguments) => commands::doctor::run(arguments, output).await,
             Command::Facts(arguments) => commands::facts::run(arguments, output).await,
             Command::Framework(arguments) => commands::framework::run(&arguments, output),
+            Command::Drill(arguments) => commands::drill::run(arguments, output).await,
             Command::Twin(arguments) => commands::twin::run(arguments, output).await,
             Command::Completions(arguments) => commands::completions::run(&arguments),
         }

@@ -8,10 +8,10 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 32] = [
     "demo", "up", "ask", "why", "replay", "decide", "run", "jobs", "logs", "cancel", "rerun", "explain", "usage",
     "policy", "framework", "receipt", "verify", "factories", "status", "log", "hold", "node-key", "audit", "kill",
-    "key", "token", "budget", "doctor", "facts", "twin", "completions",
+    "key", "token", "budget", "doctor", "facts", "drill", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.
@@ -38,7 +38,7 @@ fn help() {
         .chain(["rotate", "revoke", "export"].map(|task| vec!["node-key", task, "--help"]))
         .chain(["keys", "monitor", "reconcile", "export"].map(|task| vec!["audit", task, "--help"]))
         .chain(["check", "changes", "day", "alarms"].map(|task| vec!["log", task, "--help"]))
-        .chain(["init", "run", "calibrate"].map(|task| vec!["twin", task, "--help"]))
+        .chain(["init", "run", "grow", "calibrate"].map(|task| vec!["twin", task, "--help"]))
         .map(|arguments| said(&arguments) + "\n")
         .collect();
     for command in COMMANDS {

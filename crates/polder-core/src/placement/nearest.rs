@@ -87,7 +87,7 @@ impl Change {
     }
 
     /// Whether it is the one factory's own; what is not is the same change wherever it helps.
-    fn is_the_factorys(&self) -> bool {
+    pub fn is_the_factorys(&self) -> bool {
         match self {
             Self::Rule { layer, .. } => matches!(layer, LayerKind::Terms | LayerKind::Availability),
             Self::Fact { .. } => true,

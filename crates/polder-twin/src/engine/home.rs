@@ -120,9 +120,15 @@ impl Home {
         }
         let (_, basis) = self.plan.epochs.get(self.epoch)?;
         let mut factories = Vec::with_capacity(known.sites.len());
-        for ((site, status), serves) in known.sites.iter().zip(known.statuses).zip(known.serves) {
+        let plan = &self.plan;
+        let cut = |place: usize| {
+            let now = |(from, until, cut): &(u64, u64, usize)| *cut == place && (*from..*until).contains(&known.at_us);
+            plan.cut.iter().any(now)
+        };
+        let places = known.sites.iter().zip(known.statuses).zip(known.serves).enumerate();
+        for (place, ((site, status), serves)) in places {
             let is = |list: &[bool; 2]| list.get(used_for as usize).copied().unwrap_or(false);
-            let cause = match (status.there, is(serves), is(&status.open)) {
+            let cause = match (status.there && !cut(place), is(serves), is(&status.open)) {
                 (false, ..) => Some(&self.causes.gone),
                 (_, false, _) => Some(&self.causes.not_offered),
                 (.., false) => Some(&self.causes.full),

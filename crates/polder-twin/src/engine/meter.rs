@@ -154,7 +154,11 @@ impl Conditions {
             cooling_milli: on_curve(&plan.cooling.curve, wet_bulb_centi_c),
             microeur_per_kwh: now(&grid.prices).map_or(price, |percent| price * percent / 100),
             carbon_mg_per_kwh: swung(grid.carbon_mg_per_kwh, grid.carbon_swing_percent),
-            contracted_mw: grid.contracted_mw.map(|mw| now(&grid.curtailments).map_or(mw, |left| mw * left / 100)),
+            contracted_mw: grid.contracted_mw.map(|mw| {
+                let raised =
+                    grid.raises.iter().filter(|(from, _)| *from <= hour).map(|(_, more_mw)| more_mw).sum::<u64>();
+                now(&grid.curtailments).map_or(mw + raised, |left| (mw + raised) * left / 100)
+            }),
         }
     }
 }
@@ -213,6 +217,11 @@ impl Meter {
         if let Some(sum) = flow.blocked.and_then(|cause| hour.blocked_us.get_mut(cause as usize)) {
             *sum += for_us;
         }
+    }
+
+    /// Counts what flowed for so long.
+    pub fn pass(&mut self, for_us: u64, flow: &Flow) {
+        self.advance(self.at_us + for_us, flow);
     }
 
     /// Closes an hour and returns what it came to.

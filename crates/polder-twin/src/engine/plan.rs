@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use polder_core::facts::Vendor;
 use polder_core::ids::NodeId;
 use polder_core::placement::{Basis, Weights};
 use polder_core::request::Request;
@@ -34,11 +35,55 @@ pub struct Plan {
     pub homes: Vec<HomePlan>,
     /// What is asked for.
     pub demands: Vec<Demand>,
+    /// What may be built, where plans are searched for.
+    pub growth: Option<Growth>,
+}
+
+/// What plans of growth must reach, and what they may be made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// In the last month so much more work must be done than in the first, in per cent: 1,000 is tenfold.
+    pub times_percent: u64,
+    /// And this part of what is asked for then, in per cent.
+    pub served_percent: u64,
+    /// Most that all halls may cost, in thousands of euro.
+    pub budget_keur: u64,
+    /// Most that may be contracted from the grids, all together.
+    pub power_mw_max: u64,
+    /// Most that may stand on one vendor's chips, in per cent of all accelerators at the end.
+    pub vendor_share_percent_max: u64,
+    /// Most that may stand in one country.
+    pub country_share_percent_max: u64,
+    /// What may be built.
+    pub options: Vec<GrowthOption>,
+}
+
+/// A hall that may be built, some times over, at one factory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrowthOption {
+    /// Its name in the study.
+    pub id: String,
+    /// The factory's number.
+    pub site: usize,
+    /// One such hall; it is there from `lead_us` after it is ordered.
+    pub hall: HallPlan,
+    /// Who makes its chips.
+    pub vendor: Vendor,
+    /// How long it takes from order to work.
+    pub lead_us: u64,
+    /// The first day on which it can be ordered, in microseconds of the study.
+    pub from_us: u64,
+    /// Most of them.
+    pub most: u8,
 }
 
 /// A tenant's node.
 #[derive(Debug, Clone)]
 pub struct HomePlan {
+    /// Its name.
+    pub id: NodeId,
+    /// From, until, and the number of a factory that it does not reach then.
+    pub cut: Vec<(u64, u64, usize)>,
     /// What it decides by, each from an instant on, the first from 0; grounds stand in the order of the sites.
     pub epochs: Vec<(u64, Arc<Basis>)>,
     /// What its owner prefers.
@@ -90,7 +135,7 @@ pub struct SitePlan {
 }
 
 /// A hall of one kind of accelerators.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HallPlan {
     /// Its name in the study.
     pub id: String,
@@ -102,6 +147,8 @@ pub struct HallPlan {
     pub from_us: u64,
     /// What it costs to build, in thousands of euro.
     pub cost_keur: u64,
+    /// How much more may be drawn once it is there.
+    pub grid_mw: u64,
     /// What stands in it.
     pub kind: Accelerator,
 }
@@ -171,6 +218,8 @@ pub struct Grid {
     pub carbon_mg_per_kwh: u64,
     /// How far carbon swings, in per cent.
     pub carbon_swing_percent: u64,
+    /// From which hour on how much more is contracted.
+    pub raises: Vec<(u64, u64)>,
     /// From, until, and what is left of the contracted power, in per cent; whole hours.
     pub curtailments: Vec<(u64, u64, u64)>,
     /// From, until, and the price in per cent of the usual one; whole hours.
@@ -194,8 +243,8 @@ pub struct Battery {
 pub enum Scheduler {
     /// First come, first served.
     Fcfs,
-    /// The same with backfill; at most so many are looked at.
-    Easy(usize),
+    /// The same with backfill.
+    Easy,
 }
 
 /// Something planned at a factory.

@@ -4,8 +4,9 @@
 //! from and what power costs.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap};
 
+use super::line::{Line, Spot};
 use super::plan::{Accelerator, HallPlan, Job, Scheduler, Use};
 
 /// Why the first of those that wait does not begin.
@@ -88,8 +89,7 @@ pub struct Pool {
     used_for: Use,
     halls: Vec<Hall>,
     /// For each hall of the plan, its place here.
-    queue: VecDeque<Job>,
-    queued_units: u64,
+    queue: Line,
     running: Vec<Run>,
     spare: Vec<u32>,
     turn: u32,
@@ -121,8 +121,7 @@ impl Pool {
         Self {
             used_for,
             halls: halls.iter().map(hall).collect(),
-            queue: VecDeque::new(),
-            queued_units: 0,
+            queue: Line::default(),
             running: Vec::new(),
             spare: Vec::new(),
             turn: 0,
@@ -158,7 +157,7 @@ impl Pool {
 
     /// Units that are asked for by what waits.
     pub fn queued_units(&self) -> u64 {
-        self.queued_units
+        self.queue.units()
     }
 
     /// What waits and what runs.
@@ -168,7 +167,7 @@ impl Pool {
 
     /// What waits, and what runs, one by one.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.queue.iter().chain(self.running.iter().filter(|run| run.turn != 0).map(|run| &run.job))
+        self.queue.jobs().chain(self.running.iter().filter(|run| run.turn != 0).map(|run| &run.job))
     }
 
     /// Whether one more can wait.
@@ -183,14 +182,12 @@ impl Pool {
         if !fits || self.queue.len() >= self.queue_max {
             return false;
         }
-        self.queued_units += u64::from(job.units);
         self.queue.push_back(job);
         true
     }
 
     /// Puts a job before all that wait.
     pub fn put_first(&mut self, job: Job) {
-        self.queued_units += u64::from(job.units);
         self.queue.push_front(job);
     }
 
@@ -253,21 +250,20 @@ impl Pool {
         let slots = (0_u32..).zip(&self.running).filter(|(_, run)| run.turn != 0).map(|(slot, _)| slot);
         let slots: Vec<u32> = slots.collect();
         let runs = slots.into_iter().filter_map(|slot| self.remove(slot, power)).collect();
-        self.queued_units = 0;
-        (runs, self.queue.drain(..).collect())
+        (runs, self.queue.empty())
     }
 
     /// Begins what can begin; says why the first of the rest does not.
     pub fn schedule(&mut self, now_us: u64, power: &mut Power, mut started: impl FnMut(&Started)) -> Option<Blocked> {
-        while let Some(head) = self.queue.front().copied() {
+        while let Some((spot, head)) = self.queue.front() {
             match self.place(&head, power) {
                 Ok((hall, capped)) => {
-                    self.queue.pop_front();
+                    self.queue.take(&spot);
                     started(&self.begin(head, hall, capped, now_us, power));
                 }
                 Err(blocked) => {
-                    if let (Scheduler::Easy(depth), Blocked::Space | Blocked::Repair) = (self.scheduler, blocked) {
-                        self.backfill(&head, depth, now_us, power, &mut started);
+                    if let (Scheduler::Easy, Blocked::Space | Blocked::Repair) = (self.scheduler, blocked) {
+                        self.backfill(&head, spot.turn, now_us, power, &mut started);
                     }
                     return Some(blocked);
                 }
@@ -286,7 +282,7 @@ impl Pool {
                 }
                 continue;
             }
-            match self.capped(hall, job, power) {
+            match self.capped(hall, job.units, power) {
                 Some(capped) => return Ok((place, capped)),
                 None => blocked = power.limit,
             }
@@ -295,15 +291,14 @@ impl Pool {
     }
 
     /// Whether a job must run capped to stay within the power; `None` where even that is too much.
-    fn capped(&self, hall: &Hall, job: &Job, power: &Power) -> Option<bool> {
+    fn capped(&self, hall: &Hall, units: u32, power: &Power) -> Option<bool> {
         let left = power.ceiling_mw.saturating_sub(power.it_mw);
-        let fits = |extra_mw: u64| extra_mw * u64::from(job.units) <= left;
+        let fits = |extra_mw: u64| extra_mw * u64::from(units) <= left;
         let [full, capped] = hall.extra_mw;
         if fits(full) { Some(false) } else { fits(capped).then_some(true) }
     }
 
     fn begin(&mut self, job: Job, hall_place: usize, capped: bool, now_us: u64, power: &mut Power) -> Started {
-        self.queued_units -= u64::from(job.units);
         let slot = self.spare.pop().unwrap_or_else(|| {
             let slot = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
             let nothing = Run { job, start_us: 0, end_us: 0, extra_mw: 0, stated_us: 0, hall: 0, turn: 0 };
@@ -321,7 +316,7 @@ impl Pool {
             let extra_mw = if capped { less } else { full } * u64::from(job.units);
             let (end_us, stated_us) = (now_us.saturating_add(run_us), now_us.saturating_add(stated));
             hall_now.used += job.units;
-            if matches!(self.scheduler, Scheduler::Easy(_)) {
+            if self.scheduler == Scheduler::Easy {
                 hall_now.stated.insert((stated_us, slot));
             }
             power.it_mw += extra_mw;
@@ -333,46 +328,72 @@ impl Pool {
         Started { job, prefill_us }
     }
 
-    /// Lets others pass the first as long as they do not delay it.
-    fn backfill(
-        &mut self,
-        head: &Job,
-        depth: usize,
-        now_us: u64,
-        power: &mut Power,
-        started: &mut impl FnMut(&Started),
-    ) {
-        if self.queue.len() < 2 || self.halls.iter().all(|hall| hall.free() == 0) {
+    /// Lets others pass the first as long as they do not delay it. What begins leaves less room, less power and less to spare, so
+    /// whoever was passed over stays so: one after the other, the first that can begin is looked for by size.
+    fn backfill(&mut self, head: &Job, turn: i64, now_us: u64, power: &mut Power, started: &mut impl FnMut(&Started)) {
+        if self.queue.len() < 2 || self.queue.sizes(self.most_free()).next().is_none() {
             return;
         }
         let (shadow_us, reserved, mut extra) = self.reservation(head, now_us);
-        let mut place = 1;
-        let mut looked = 0;
-        while looked < depth
-            && let Some(job) = self.queue.get(place).copied()
-        {
-            looked += 1;
-            let fit = self.halls.iter().enumerate().find_map(|(at, hall)| {
-                if hall.free() < job.units {
-                    return None;
+        loop {
+            let mut best: Option<(Spot, Job, usize, bool)> = None;
+            for units in self.queue.sizes(self.most_free()) {
+                let found = self.first_to_pass(units, turn, power, reserved, (shadow_us.saturating_sub(now_us), extra));
+                if let Some(found) = found
+                    && best.as_ref().is_none_or(|(spot, ..)| found.0.turn < spot.turn)
+                {
+                    best = Some(found);
                 }
-                let capped = self.capped(hall, &job, power)?;
-                let (_, _, stated) = durations(&hall.kind, self.used_for, &job, capped);
-                let passes = at != reserved || now_us.saturating_add(stated) <= shadow_us || job.units <= extra;
-                passes.then_some((at, capped, at == reserved && now_us.saturating_add(stated) > shadow_us))
-            });
-            match fit {
-                Some((hall, capped, over)) => {
-                    self.queue.remove(place);
-                    extra -= if over { job.units } else { 0 };
-                    started(&self.begin(job, hall, capped, now_us, power));
-                    if self.halls.iter().all(|hall| hall.free() == 0) {
-                        return;
-                    }
-                }
-                None => place += 1,
+            }
+            let Some((spot, job, hall, capped)) = best else { return };
+            if hall == reserved && self.stated(hall, &job, capped) > shadow_us.saturating_sub(now_us) {
+                extra = extra.saturating_sub(job.units);
+            }
+            self.queue.take(&spot);
+            started(&self.begin(job, hall, capped, now_us, power));
+        }
+    }
+
+    fn most_free(&self) -> u32 {
+        self.halls.iter().map(Hall::free).max().unwrap_or(0)
+    }
+
+    /// How long a job says that it will take in a hall.
+    fn stated(&self, hall: usize, job: &Job, capped: bool) -> u64 {
+        self.halls.get(hall).map_or(u64::MAX, |hall| durations(&hall.kind, self.used_for, job, capped).2)
+    }
+
+    /// The first of a size that may pass the head, with its hall and whether it must run capped.
+    fn first_to_pass(
+        &self,
+        units: u32,
+        turn_of_head: i64,
+        power: &Power,
+        reserved: usize,
+        (in_time_us, extra): (u64, u32),
+    ) -> Option<(Spot, Job, usize, bool)> {
+        let mut best: Option<(Spot, Job, usize, bool)> = None;
+        for (place, hall) in self.halls.iter().enumerate().filter(|(_, hall)| hall.free() >= units) {
+            let Some(capped) = self.capped(hall, units, power) else { continue };
+            let most_us = if place != reserved || units <= extra {
+                u64::MAX - 1
+            } else {
+                longest_within(&hall.kind, self.used_for, in_time_us, capped)
+            };
+            let first = self.queue.first_of(units, most_us);
+            // The head itself waits for its reservation.
+            let first = match first {
+                Some((spot, _)) if spot.turn == turn_of_head => self.queue.next_of(&spot, most_us),
+                other => other,
+            };
+            // Of halls that take the same job, the first has it.
+            if let Some((spot, job)) = first
+                && best.as_ref().is_none_or(|(before, ..)| spot.turn < before.turn)
+            {
+                best = Some((spot, job, place, capped));
             }
         }
+        best
     }
 
     /// When and where the first can begin at the latest, and how many units are left over then.
@@ -396,6 +417,21 @@ impl Pool {
         }
         best
     }
+}
+
+/// The longest time that a job can state, at the speed that times are stated for, and still be through within a time here: the
+/// inverse of what `durations` makes of it, rounding included.
+fn longest_within(kind: &Accelerator, used_for: Use, within_us: u64, capped: bool) -> u64 {
+    if used_for == Use::Inference {
+        // What sessions take is in their tokens; all of a size are looked at in order, and none has to wait for a reservation.
+        return u64::MAX - 1;
+    }
+    let inverse = |us: u64, percent: u64| {
+        let most = (u128::from(us) + 1) * u128::from(percent.max(1));
+        u64::try_from((most - 1) / 100).unwrap_or(u64::MAX - 1).min(u64::MAX - 1)
+    };
+    let us = if capped { inverse(within_us, kind.capped_speed_percent) } else { within_us };
+    if kind.speed_percent == 100 { us.min(u64::MAX - 1) } else { inverse(us, kind.speed_percent) }
 }
 
 /// Time to the first token, the whole running time, and what was stated.

@@ -428,7 +428,8 @@ impl Site {
     }
 }
 
-fn day_of_year(date: Date) -> u64 {
+/// The day of the year, from 0.
+pub fn day_of_year(date: Date) -> u64 {
     let (year, ..) = date.parts();
     let first = Date::parse(&format!("{year:04}-01-01")).unwrap_or(date);
     date.0 - first.0

@@ -10,7 +10,7 @@ use crate::engine::SiteOutcome;
 /// Most factories with a line of their own in a plot: the largest.
 const LINES_MAX: usize = 10;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}\
+pub(crate) const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}\
 h1{font-size:1.6rem;margin-bottom:0}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%;font-size:13px}\
 th,td{padding:.25rem .5rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}th:first-child,td:first-child{text-align:left}\
 figure{margin:1rem 0}figcaption{font-weight:600}svg{width:100%;height:auto;font:11px system-ui,sans-serif}polyline{fill:none;stroke-width:2}\
@@ -41,7 +41,7 @@ decision by the code that runs in production. Nothing here was measured: it is w
     page + &origins(report) + "</body></html>\n"
 }
 
-fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
         let cells: String = cells.map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
         format!("<tr>{cells}</tr>\n")
@@ -74,7 +74,7 @@ fn bottlenecks(report: &Report) -> String {
     text + "</ul>\n"
 }
 
-fn duration(us: u64) -> String {
+pub(crate) fn duration(us: u64) -> String {
     match us / 1_000 {
         ms if ms < 10_000 => format!("{ms} ms"),
         ms if ms < 600_000 => format!("{} s", ms / 1_000),

@@ -20,7 +20,7 @@ const COLOURS: [&str; 6] = ["#0b5c8a", "#c2571a", "#3d7a37", "#7a3d77", "#8a7a0b
 const DASHES: [&str; 3] = ["", "7 4", "2 3"];
 
 /// Text as it may stand in a page.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 

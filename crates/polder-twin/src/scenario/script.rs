@@ -9,6 +9,8 @@ pub(super) enum Command {
     Why(String),
     Kill(String),
     Revive(String),
+    /// What drops out, as `polder drill` has it.
+    Without(String),
     Fill(String),
     Empty(String),
     /// Factory, kind of fact, and whose fact where only one issuer's is meant.
@@ -35,7 +37,7 @@ pub(super) struct Ask {
 }
 
 const COMMANDS: &str =
-    "`ask`, `why`, `kill`, `revive`, `fill`, `empty`, `expire`, `advance`, `verify`, `flip` or `audit`";
+    "`ask`, `why`, `kill`, `revive`, `without`, `fill`, `empty`, `expire`, `advance`, `verify`, `flip` or `audit`";
 const ASK: &str = "`--project`, `--class`, `--purpose`, `--countries`, `--model` or `--action`";
 
 /// Reads a command; an error says what is wrong and what to do, without saying where.
@@ -46,6 +48,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         ["why", name] => Ok(Command::Why((*name).to_owned())),
         ["kill", name] => Ok(Command::Kill((*name).to_owned())),
         ["revive", name] => Ok(Command::Revive((*name).to_owned())),
+        ["without", _, ..] => Ok(Command::Without(words.get(1..).unwrap_or_default().join(" "))),
         ["fill", name] => Ok(Command::Fill((*name).to_owned())),
         ["empty", name] => Ok(Command::Empty((*name).to_owned())),
         ["expire", name, kind] => Ok(Command::Expire((*name).to_owned(), (*kind).to_owned(), None)),
@@ -63,6 +66,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         [name @ ("why" | "kill" | "revive" | "fill" | "empty"), ..] => {
             Err(format!("`{name}` takes one factory: `{name} paris`"))
         }
+        ["without"] => Err("`without` takes what drops out: `without vendor=nvidia`".to_owned()),
         ["expire", ..] => {
             Err("`expire` takes a factory, a kind of fact and maybe its issuer: `expire paris control`".to_owned())
         }

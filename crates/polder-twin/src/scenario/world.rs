@@ -22,6 +22,7 @@ use polder_core::ticket::{Ticket, body_digest};
 
 use super::node::{Node, authority_of, bytes_of, key_of};
 use super::script::Ask;
+use crate::drill::loss::{Loss, Touch, touched};
 use crate::federation::{Factory, Federation, FederationKeys, PolicyText, Tenant};
 
 /// When every scenario begins: 2026-01-01T00:00:00Z, in Unix milliseconds.
@@ -93,6 +94,25 @@ impl<'f> World<'f> {
     pub fn revive(&mut self, name: &str) -> Result<(), String> {
         let id = self.factory(name)?.id.clone();
         self.gone.remove(&id).then_some(()).ok_or_else(|| format!("`{name}` is not gone: `kill` it first"))
+    }
+
+    /// Factories that a loss touches, by any tenant's facts, are gone; returns those that were not before.
+    pub fn without(&mut self, text: &str) -> Result<Vec<String>, String> {
+        let loss = [Loss::parse(text).map_err(|e| e.to_string())?];
+        let mut gone = Vec::new();
+        for factory in &self.federation.factories {
+            let touched = self.federation.tenants.iter().any(|tenant| {
+                let trust = self.federation.trust(tenant, &self.keys.issuers_public());
+                let authority = authority_of(&factory.id).verifying_key().to_bytes();
+                let held = believe(&factory.id, self.passport(&factory.id), &authority, &trust);
+                let profile = Profile::at(&held, self.now_ms);
+                matches!(touched(&loss, &tenant.home, &factory.id, &profile), Touch::Goes | Touch::Assumed)
+            });
+            if touched && self.gone.insert(factory.id.clone()) {
+                gone.push(factory.id.to_string());
+            }
+        }
+        Ok(gone)
     }
 
     pub fn fill(&mut self, name: &str) -> Result<(), String> {

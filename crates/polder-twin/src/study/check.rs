@@ -27,8 +27,6 @@ const DAYS_MAX: u64 = 20 * 366;
 const ACCELERATORS_MAX: u64 = 1_000_000;
 /// Highest growth of a demand.
 const GROWTH_MAX: u32 = 10_000;
-/// How many jobs backfill looks at; Slurm's own default for `bf_max_job_test` was this for long.
-const BACKFILL_DEPTH: usize = 100;
 
 pub(super) struct Source<'a> {
     pub file: &'a str,
@@ -118,7 +116,8 @@ impl Source<'_> {
         let mut homes = Vec::new();
         for tenant in &federation.tenants {
             let basis = Arc::new(grounds.basis(tenant).map_err(StudyError::Ground)?);
-            homes.push(HomePlan { epochs: vec![(0, basis)], weights: tenant.weights });
+            let epochs = vec![(0, basis)];
+            homes.push(HomePlan { id: tenant.home.clone(), cut: Vec::new(), epochs, weights: tenant.weights });
         }
         let mut demands = Vec::new();
         let mut names = BTreeSet::new();
@@ -130,14 +129,15 @@ impl Source<'_> {
             return Err(self.at(&raw.demands.span(), "`demands` is empty: name at least one"));
         }
         let (name, seed) = (raw.name.clone(), raw.seed);
-        let mut plan = Plan { name, begin, days, seed, status_every_us, sites, homes, demands };
+        let growth = super::growth::growth(self, raw, (&sites, &kinds), begin)?;
+        let mut plan = Plan { name, begin, days, seed, status_every_us, sites, homes, demands, growth };
         let mut events = super::events::Events { source: self, federation, grounds: &grounds, files, plan: &mut plan };
         raw.events.iter().try_for_each(|event| events.add(event))?;
         plan.sites.iter_mut().for_each(|site| site.changes.sort_by_key(|(at_us, _)| *at_us));
         Ok(Arc::new(plan))
     }
 
-    fn unique(&self, field: &str, value: &At<String>, seen: &mut BTreeSet<String>) -> Checked<()> {
+    pub fn unique(&self, field: &str, value: &At<String>, seen: &mut BTreeSet<String>) -> Checked<()> {
         if seen.insert(value.get_ref().clone()) {
             return Ok(());
         }
@@ -198,7 +198,7 @@ impl Source<'_> {
         let known = known.ok_or_else(|| self.unknown("id", &raw.id, std::iter::empty()))?;
         let halls = self.halls(raw, kinds, begin)?;
         let later = halls.iter().enumerate().filter(|(_, hall)| hall.from_us > 0);
-        let scheduler = [("fcfs", Scheduler::Fcfs), ("easy", Scheduler::Easy(BACKFILL_DEPTH))];
+        let scheduler = [("fcfs", Scheduler::Fcfs), ("easy", Scheduler::Easy)];
         let failure = raw.failure_every_h.as_ref().map(|hours| self.within("failure_every_h", hours, 1, 100_000_000));
         Ok(SitePlan {
             id: NodeId::clone(&known.id),
@@ -264,13 +264,14 @@ impl Source<'_> {
                 accelerators: u32::try_from(accelerators).unwrap_or(u32::MAX),
                 from_us: there.map_or(0, |date| date.0.saturating_sub(begin.0) * DAY_US),
                 cost_keur: hall.cost_keur,
+                grid_mw: hall.grid_kw.min(100_000_000) * 1_000_000,
                 kind: kind.clone(),
             });
         }
         Ok(halls)
     }
 
-    fn use_of(&self, value: &At<String>) -> Checked<Use> {
+    pub fn use_of(&self, value: &At<String>) -> Checked<Use> {
         self.one_of("used_for", value, &[("batch", Use::Batch), ("inference", Use::Inference)])
     }
 
@@ -340,7 +341,8 @@ impl Source<'_> {
         if let Some(contracted) = &grid.contracted_kw {
             let idle_kw: u64 =
                 halls.iter().map(|hall| hall.kind.idle_mw * u64::from(hall.accelerators)).sum::<u64>() / 1_000_000;
-            self.within("contracted_kw", contracted, idle_kw + 1, 100_000_000)?;
+            let raised_kw = halls.iter().map(|hall| hall.grid_mw / 1_000_000).sum();
+            self.within("contracted_kw", contracted, idle_kw.saturating_sub(raised_kw) + 1, 100_000_000)?;
         }
         Ok(Grid {
             contracted_mw: grid.contracted_kw.as_ref().map(|kw| kw.get_ref() * 1_000_000),
@@ -348,6 +350,11 @@ impl Source<'_> {
             price_swing_percent: self.within("price_swing_percent", &grid.price_swing_percent, 0, 100)?,
             carbon_mg_per_kwh: grid.carbon_g_per_kwh * 1_000,
             carbon_swing_percent: self.within("carbon_swing_percent", &grid.carbon_swing_percent, 0, 100)?,
+            raises: halls
+                .iter()
+                .filter(|hall| hall.grid_mw > 0)
+                .map(|hall| (hall.from_us / HOUR_US, hall.grid_mw))
+                .collect(),
             curtailments: Vec::new(),
             prices: Vec::new(),
         })

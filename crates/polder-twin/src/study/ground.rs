@@ -15,7 +15,7 @@ use crate::federation::{Factory, Federation, FederationKeys, PolicyText, Tenant}
 use crate::scenario::node::{authority_of, key_of};
 
 /// The texts that a description names, by the names that it gives them; those that are not there are left out.
-pub(super) fn texts(described: &str, read: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+pub(crate) fn texts(described: &str, read: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
     let named = |line: &str| {
         let (field, value) = line.trim().split_once('=')?;
         let policy = matches!(field.trim(), "baseline" | "terms" | "policy");
@@ -27,7 +27,7 @@ pub(super) fn texts(described: &str, read: &dyn Fn(&str) -> Option<String>) -> B
 }
 
 /// Who decides by what, ready to be changed by events.
-pub(super) struct Grounds<'f> {
+pub(crate) struct Grounds<'f> {
     federation: &'f Federation,
     schema: Arc<PolicySchema>,
     labels: Arc<Layer>,

@@ -24,6 +24,48 @@ pub(super) struct Study {
     pub demands: At<Vec<Demand>>,
     #[serde(default)]
     pub events: Vec<At<Event>>,
+    pub growth: Option<At<Growth>>,
+}
+
+/// What `polder twin grow` searches for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Growth {
+    pub times: At<u64>,
+    #[serde(default = "ninety_five")]
+    pub served_percent: At<u64>,
+    pub budget_keur: At<u64>,
+    pub power_kw_max: At<u64>,
+    #[serde(default = "hundred")]
+    pub vendor_share_percent_max: At<u64>,
+    #[serde(default = "hundred")]
+    pub country_share_percent_max: At<u64>,
+    pub options: At<Vec<GrowthOption>>,
+}
+
+fn ninety_five() -> At<u64> {
+    Spanned::new(0..0, 95)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GrowthOption {
+    pub id: At<String>,
+    /// The factories at which it may be built; all where absent.
+    pub factories: Option<At<Vec<At<String>>>>,
+    pub racks: At<u32>,
+    pub per_rack: At<u32>,
+    pub accelerator: At<String>,
+    pub vendor: At<String>,
+    #[serde(default = "batch")]
+    pub used_for: At<String>,
+    pub lead_days: At<u64>,
+    pub from: Option<At<String>>,
+    pub most: At<u8>,
+    pub cost_keur: u64,
+    /// How much more is contracted with it.
+    #[serde(default)]
+    pub grid_kw: u64,
 }
 
 fn nought() -> At<u64> {
@@ -135,6 +177,9 @@ pub(super) struct Hall {
     pub after: Option<At<String>>,
     #[serde(default)]
     pub cost_keur: u64,
+    /// How much more is contracted once it is there.
+    #[serde(default)]
+    pub grid_kw: u64,
 }
 
 fn batch() -> At<String> {

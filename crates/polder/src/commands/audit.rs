@@ -27,7 +27,8 @@ mod reach;
 mod reconcile;
 mod state;
 
-use reach::Source;
+pub(super) use export::gather;
+pub(super) use reach::Source;
 
 /// Follow logs, check everything that they say, and pair what homes placed with what factories ran.
 ///
@@ -49,7 +50,7 @@ enum Task {
 
 /// Which logs are read, and how patiently.
 #[derive(Debug, clap::Args)]
-struct Logs {
+pub(super) struct Logs {
     /// A node's URL, its socket, a folder with its tiles, or a file of `polder audit export`; the demo's nodes where absent.
     #[arg(value_name = "LOG")]
     logs: Vec<String>,
@@ -89,7 +90,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
 }
 
 /// Now, in Unix milliseconds.
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -100,7 +101,7 @@ impl Logs {
     }
 
     /// The sources that were named, or the demo's nodes.
-    fn sources(&self) -> Result<Vec<Source>, Failure> {
+    pub(super) fn sources(&self) -> Result<Vec<Source>, Failure> {
         if !self.logs.is_empty() {
             return self.logs.iter().map(|log| Source::open(log, self.token.as_deref(), self.patience())).collect();
         }

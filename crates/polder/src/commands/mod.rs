@@ -7,6 +7,7 @@ pub mod completions;
 pub mod decide;
 pub mod demo;
 pub mod doctor;
+pub mod drill;
 pub mod explain;
 pub mod factories;
 pub mod facts;
@@ -29,3 +30,18 @@ pub mod up;
 pub mod usage;
 pub mod verify;
 pub mod why;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that is set once somebody presses Ctrl-C.
+fn interrupted() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            asked.store(true, Ordering::Relaxed);
+        }
+    });
+    stop
+}

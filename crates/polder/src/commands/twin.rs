@@ -6,8 +6,12 @@ use crate::Output;
 use crate::failure::Failure;
 
 mod calibrate;
+mod grow;
 mod init;
+pub mod progress;
 mod run;
+
+pub use run::read_study;
 
 /// Plan with the code that decides: run a study in virtual time, or learn from telemetry what a site draws.
 ///
@@ -27,6 +31,7 @@ pub struct Arguments {
 enum Task {
     Init(init::Arguments),
     Run(run::Arguments),
+    Grow(grow::Arguments),
     Calibrate(calibrate::Arguments),
 }
 
@@ -35,6 +40,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     match arguments.task {
         Task::Init(arguments) => init::run(&arguments, output),
         Task::Run(arguments) => run::run(arguments, output).await,
+        Task::Grow(arguments) => grow::run(arguments, output).await,
         Task::Calibrate(arguments) => calibrate::run(&arguments, output),
     }
 }

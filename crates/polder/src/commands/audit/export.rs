@@ -56,7 +56,8 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-async fn gather(source: &Source) -> Result<Exported, String> {
+/// Everything that a node's log shows, and what its decisions name.
+pub(in crate::commands) async fn gather(source: &Source) -> Result<Exported, String> {
     let checkpoint = source.checkpoint().await?;
     let size = checkpoint.lines().nth(1).and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
     let (mut statements, mut hidden): (Vec<Row>, Vec<Hidden>) = (Vec::new(), Vec::new());

@@ -162,6 +162,31 @@ impl Source {
         Ok(Self { name, at, patience })
     }
 
+    /// The file itself, where this is one.
+    pub fn into_file(self) -> Result<Box<Exported>, Self> {
+        match self.at {
+            At::File(file) => Ok(file),
+            _ => Err(self),
+        }
+    }
+
+    /// How many places factories have, where a home that answers knows; nothing where nobody does.
+    pub async fn places(&self) -> Vec<(NodeId, u64)> {
+        #[derive(Deserialize)]
+        struct Told {
+            factories: Vec<OneFactory>,
+        }
+        #[derive(Deserialize)]
+        struct OneFactory {
+            factory: NodeId,
+            places: Option<u64>,
+        }
+        let At::Node { client, statements: true } = &self.at else { return Vec::new() };
+        let told: Result<Told, String> = self.json(client, "/api/v1/factories", None).await;
+        told.map(|told| told.factories.into_iter().filter_map(|one| Some((one.factory, one.places?))).collect())
+            .unwrap_or_default()
+    }
+
     /// Whether statements can be read here.
     pub fn shows_statements(&self) -> bool {
         match &self.at {

@@ -29,10 +29,16 @@ macro_rules! shipped {
 
 /// Paths as in the source tree, which the studies' own paths rely on.
 const FILES: &[(&str, &str)] = shipped![
+    "studies/country.toml",
     "studies/demo.toml",
+    "studies/policies/bank-no-us-control.cedar",
+    "studies/policies/start-up-no-us-control.cedar",
     "studies/tenfold/federation.toml",
+    "studies/tenfold/grow.toml",
     "studies/tenfold/study.toml",
     "studies/tenfold/year.toml",
+    "studies/us-control.toml",
+    "studies/vendor.toml",
     "demo/federation.toml",
     "demo/policies/bank.cedar",
     "demo/policies/baseline.cedar",
@@ -54,7 +60,9 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Fai
         })?;
         std::io::Write::write_all(&mut file, text.as_bytes()).map_err(of_file(&path))?;
     }
-    let studies = FILES.iter().filter(|(path, _)| path.starts_with("studies/") && !path.contains("federation"));
+    let studies = FILES
+        .iter()
+        .filter(|(path, _)| path.starts_with("studies/") && path.ends_with(".toml") && !path.contains("federation"));
     let studies: Vec<String> = studies.map(|(path, _)| arguments.folder.join(path).display().to_string()).collect();
     match output {
         Output::Json => render::json(&json!({"studies": studies}))?,

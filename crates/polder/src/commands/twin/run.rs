@@ -1,11 +1,10 @@
 //! `polder twin run`: runs a study, with its progress, and writes the report. Ctrl-C ends it early, with a report up to there.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use polder_core::canonical::hash;
 use polder_twin::calendar::DAY_US;
@@ -14,6 +13,7 @@ use polder_twin::engine::plan::Plan;
 use polder_twin::report::{Made, Report};
 use polder_twin::study;
 
+use super::progress::Bar;
 use crate::Output;
 use crate::failure::{Exit, Failure, of_file};
 use crate::render;
@@ -46,17 +46,8 @@ pub(super) struct Arguments {
     band_percent: Option<f64>,
 }
 
-/// Quiet before this; then a line of progress now and again.
-const QUIET: Duration = Duration::from_secs(2);
-
 pub(super) async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            asked.store(true, Ordering::Relaxed);
-        }
-    });
+    let stop = crate::commands::interrupted();
     let done = tokio::task::spawn_blocking(move || {
         let report = simulate(&arguments, &stop)?;
         write(&arguments, &report, output)?;
@@ -71,8 +62,8 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn simulate(arguments: &Arguments, stop: &AtomicBool) -> Result<Report, Failure> {
-    let path = &arguments.study;
+/// A study's plan and its text.
+pub fn read_study(path: &Path) -> Result<(Arc<Plan>, String), Failure> {
     let text = std::fs::read_to_string(path).map_err(of_file(path))?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let file = path.display().to_string();
@@ -80,6 +71,12 @@ fn simulate(arguments: &Arguments, stop: &AtomicBool) -> Result<Report, Failure>
     let files = study::Files { read: &read, folder: folder.clone() };
     let plan = study::parse(&file, &text, &files)
         .map_err(|e| Failure::new(e.to_string()).hint("docs/plan.md says what a study may say").exit(Exit::Usage))?;
+    Ok((plan, text))
+}
+
+fn simulate(arguments: &Arguments, stop: &AtomicBool) -> Result<Report, Failure> {
+    let (plan, text) = read_study(&arguments.study)?;
+    let file = arguments.study.display().to_string();
     let plan = match arguments.seed {
         Some(seed) => Arc::new(Plan { seed, ..Plan::clone(&plan) }),
         None => plan,
@@ -106,42 +103,18 @@ fn simulate(arguments: &Arguments, stop: &AtomicBool) -> Result<Report, Failure>
 
 /// Runs day by day until the end, or until somebody wants it to stop; says whether it came to the end.
 fn advance(engine: &mut Engine, stop: &AtomicBool) -> Result<bool, Failure> {
-    let end_us = engine.plan().end_us();
-    let (begun, mut told, live) = (Instant::now(), Instant::now(), std::io::stderr().is_terminal());
+    let (end_us, mut bar) = (engine.plan().end_us(), Bar::new(Instant::now()));
     while engine.now_us() < end_us {
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
         engine.run_until(engine.now_us() + DAY_US).map_err(|e| Failure::new(e.to_string()))?;
-        let every = if live { Duration::from_millis(200) } else { Duration::from_secs(10) };
-        if begun.elapsed() > QUIET && told.elapsed() > every {
-            told = Instant::now();
-            progress(engine, end_us, begun, live);
-        }
-    }
-    if live && begun.elapsed() > QUIET {
-        eprintln!();
+        let arrived = engine.arrived() as f64;
+        let words =
+            |took: f64| format!("{:.1} million jobs, {:.0} thousand a second", arrived / 1e6, arrived / took / 1e3);
+        bar.line(engine.now_us() as f64 / end_us.max(1) as f64, words);
     }
     Ok(true)
-}
-
-fn progress(engine: &Engine, end_us: u64, begun: Instant, live: bool) {
-    let took = begun.elapsed().as_secs_f64();
-    let part = engine.now_us() as f64 / end_us.max(1) as f64;
-    let (arrived, left) = (engine.arrived(), took / part.max(1e-9) - took);
-    let bar: String = (0..20).map(|step| if f64::from(step) < part * 20.0 { '#' } else { '.' }).collect();
-    let line = format!(
-        "[{bar}] {:>3.0} %  {:.1} million jobs, {:.0} thousand a second, {left:.0} s left",
-        part * 100.0,
-        arrived as f64 / 1e6,
-        arrived as f64 / took / 1e3
-    );
-    if live {
-        eprint!("\r{line}  ");
-        drop(std::io::stderr().flush());
-    } else {
-        eprintln!("{line}");
-    }
 }
 
 fn write(arguments: &Arguments, report: &Report, output: Output) -> Result<(), Failure> {
