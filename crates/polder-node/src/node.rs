@@ -24,6 +24,7 @@ use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Direct, Gateway};
 use crate::home::Home;
 use crate::imports::Imports;
+use crate::jobs::{self, Jobs};
 use crate::key_care::{self, KeyCare};
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};
@@ -47,7 +48,7 @@ mod parts;
 mod restored;
 
 use lock::lock;
-use parts::{open_factory, open_home, open_members, open_token, open_witness};
+use parts::{open_factory, open_home, open_jobs, open_members, open_token, open_witness};
 use restored::open_log;
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
@@ -112,6 +113,8 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    /// Its jobs: those of its home, and the runs at its factory.
+    pub jobs: Jobs,
     /// The care of the node's own keys.
     pub key_care: KeyCare,
     /// What is kept, and for how long.
@@ -170,6 +173,7 @@ impl Node {
         let home =
             open_home(&config, (&keys, &key_care), (&store, &log, &imports), &schema, factory.as_ref(), &members)
                 .await?;
+        let jobs = open_jobs(&config, &key_care, (&store, &log), (home.as_ref(), factory.as_ref()), &members)?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
             None => None,
@@ -188,6 +192,7 @@ impl Node {
             tokens,
             content,
             factory,
+            jobs,
             key_care,
             retention,
             imports,
@@ -256,6 +261,7 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
+        self.jobs.close().await;
         // What the last requests left behind is written before the database goes.
         self.log.close().await;
         self.store.close().await;
@@ -330,7 +336,8 @@ impl Node {
     /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
     fn readiness(&self) -> (StatusCode, &'static str) {
         let hears = |home: &Arc<Home>| home.view.known().values().any(|known| known.gone.is_none());
-        if self.factory.as_ref().is_some_and(|factory| factory.engine().models().is_empty()) {
+        let idle = |factory: &Arc<Factory>| !factory.runs_jobs() && factory.engine().models().is_empty();
+        if self.factory.as_ref().is_some_and(idle) {
             return (StatusCode::SERVICE_UNAVAILABLE, "no model can be served\n");
         }
         match self.home.as_ref().is_none_or(hears) {

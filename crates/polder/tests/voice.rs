@@ -8,10 +8,11 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 39] = [
     "demo", "init", "up", "invite", "join", "members", "leave", "backup", "restore", "ask", "why", "replay", "decide",
-    "policy", "framework", "receipt", "verify", "factories", "status", "log", "hold", "node-key", "audit", "kill",
-    "key", "token", "budget", "doctor", "facts", "drill", "twin", "completions",
+    "run", "jobs", "logs", "cancel", "rerun", "explain", "usage", "policy", "framework", "receipt", "verify",
+    "factories", "status", "log", "hold", "node-key", "audit", "kill", "key", "token", "budget", "doctor", "facts",
+    "drill", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.

@@ -79,14 +79,36 @@ impl Rights {
         envelope: &Envelope,
         now_ms: u64,
     ) -> Result<Limits, Vec<Cause>> {
+        let right = (&envelope.capability, envelope.links.as_slice(), envelope.version);
+        self.check_right((speaker, key), factory, right, now_ms)
+    }
+
+    /// Checks a capability that came by itself, in its home's own channel.
+    pub(super) fn check_alone(
+        &self,
+        home: &NodeId,
+        factory: &NodeId,
+        capability: &Signed<Capability>,
+        now_ms: u64,
+    ) -> Result<(), Vec<Cause>> {
+        let version = if capability.value.bound.is_some() { 2 } else { 1 };
+        self.check_right((home, None), factory, (capability, &[], version), now_ms).map(drop)
+    }
+
+    fn check_right(
+        &self,
+        (speaker, key): (&NodeId, Option<&[u8; 32]>),
+        factory: &NodeId,
+        (capability, links, version): (&Signed<Capability>, &[Signed<Link>], u32),
+        now_ms: u64,
+    ) -> Result<Limits, Vec<Cause>> {
         let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
         let homes = self.homes.load();
-        let (capability, links) = (&envelope.capability, &envelope.links);
         if !homes.contains_key(speaker) || !homes.contains_key(&capability.value.home) {
             metrics::peer_refused("unpinned");
             return Err(refused("unknown-home", format!("`{speaker}` is no member")));
         }
-        let presented = Presented { speaker, key, factory, now_ms, version: envelope.version };
+        let presented = Presented { speaker, key, factory, now_ms, version };
         let place = (speaker.clone(), capability.value.tenant.clone());
         let known = {
             let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +131,7 @@ impl Rights {
             if good.len() >= RIGHTS_MAX {
                 good.clear();
             }
-            good.insert(place, (capability.clone(), links.clone()));
+            good.insert(place, (capability.clone(), links.to_vec()));
         }
         Ok(limits)
     }

@@ -31,6 +31,7 @@ use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
 use crate::store::{ForeignHalf, Object, Used};
 
+mod for_jobs;
 mod forms;
 mod granted;
 mod known;
@@ -45,6 +46,7 @@ use forms::{Form, Forms};
 use granted::Granted;
 use lifecycle::Lifecycle;
 
+pub use for_jobs::{Judged, Ticketed};
 pub use granted::Granter;
 pub use known::Known;
 pub use policies::PolicyState;
@@ -158,6 +160,16 @@ impl Home {
     /// The labels of a project.
     pub fn labels_of(&self, project: &ProjectId) -> Option<&Labels> {
         self.projects.get(project)
+    }
+
+    /// The project, where there is only one.
+    pub fn only_project(&self) -> Option<&ProjectId> {
+        self.projects.keys().next().filter(|_| self.projects.len() == 1)
+    }
+
+    /// Whether a project's work waits for the leaf of its decision.
+    pub fn is_strict(&self, project: &ProjectId) -> bool {
+        self.strict.contains(project)
     }
 
     /// A factory as this home reaches it.
@@ -343,6 +355,11 @@ impl Home {
             Some(Err(error)) => Err(lost(error)),
             None => Err(Attempt::gone("it ended without an answer")),
         }
+    }
+
+    /// The right to use a factory, signed once for up to a minute.
+    pub(crate) fn capability(&self, factory: &NodeId) -> Result<Signed<Capability>, HomeError> {
+        Ok(self.granter.to(factory, || self.view.spoken_by(factory))?.capability)
     }
 
     /// Keeps what comes after an answer's last event: the factory's half of the receipt, or the word that it stands in the log

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use super::{Node, NodeError, parts};
 use crate::clock::now_ms;
+use crate::jobs;
 use crate::log::rounds::Rounds;
 use crate::members::{Held, MembersError, News};
 use crate::metrics;
@@ -96,6 +97,7 @@ impl Node {
             .with_state(Arc::clone(self));
         let factory =
             self.factory.iter().map(|factory| server::factory_router(Arc::clone(factory), self.config.body_bytes_max));
+        let own = own.merge(jobs::peer_router(self.jobs.clone()));
         factory.fold(self.log_router().merge(own).merge(self.door()), Router::merge)
     }
 
