@@ -24,7 +24,7 @@ use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Direct, Gateway};
 use crate::home::Home;
 use crate::imports::Imports;
-use crate::jobs::{self, Jobs};
+use crate::jobs::Jobs;
 use crate::key_care::{self, KeyCare};
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};

@@ -12,13 +12,14 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use polder_core::canonical::{self, Digest};
 use polder_core::facts::FACTS_MAX;
 use polder_core::ids::{DecisionId, ModelId, NodeId, ProjectId, TenantId};
+use polder_core::keys::Signed;
 use polder_core::labels::{Action, Labels};
 use polder_core::placement::{self, Decision, UNREACHABLE};
 use polder_core::policy::{Cause, LayerKind};
 use polder_core::receipt::Half;
 use polder_core::request::Request;
 use polder_core::statement::v1::{DecisionForm, DecisionRecord, Source, Statement};
-use polder_core::ticket::{Ticket, body_digest};
+use polder_core::ticket::{Capability, Ticket, body_digest};
 use polder_core::usage::day_of;
 
 use crate::clock::{now_ms, random};
