@@ -152,13 +152,11 @@ impl Node {
         let log = open_log(&config, &store, &key_care, (archive, signing)).await?;
         let alarms = Alarms::open(store.clone(), own_keys, config.node.clone()).await?;
         let witness = open_witness(&config, &key_care, &store, &alarms)?;
-        let shown = OwnKey::new(&key_care.channel_key()?)?;
         let members = open_members(&config, (&keys, &key_care), (&store, &log)).await?;
-        alarms.follow_members(&members.directory().members).await?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
-        let (node, rules) = (config.node.clone(), config.retention.clone());
-        let retention = Retention::open(node, rules, log.clone(), store.clone()).await?;
+        let kept = (config.node.clone(), config.retention.clone());
+        let retention = Retention::open(kept.0, kept.1, log.clone(), store.clone()).await?;
         let factory = open_factory(&config, &keys, (&store, &log, &imports), &schema).await?;
         let ledger = match &config.home {
             Some(home) => {
@@ -182,6 +180,7 @@ impl Node {
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
+        let channel = key_care.channel_key()?;
         let node = Arc::new(Self {
             config,
             store,
@@ -199,7 +198,7 @@ impl Node {
             witness,
             members,
             keys,
-            shown,
+            shown: OwnKey::new(&channel)?,
             followed: watch::channel(0).0,
             _lock: lock,
             started_ms: now_ms(),
