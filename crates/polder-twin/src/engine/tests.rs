@@ -364,6 +364,8 @@ fn shipped_studies_tell_their_stories() {
     let vendor = run(&shipped("vendor.toml"), 2);
     for site in ["paris", "munich", "bologna", "frankfurt", "virginia"] {
         assert_eq!(used(&vendor, site, 3), 0, "{site}");
+    }
+    for site in ["munich", "frankfurt", "virginia"] {
         assert!(used(&vendor, site, 0) > 0 && used(&vendor, site, 5) > 0, "{site}");
     }
     let refused: u64 = vendor.demands.iter().map(|demand| demand.asked.refused_for_capacity).sum();
