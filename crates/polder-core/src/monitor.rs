@@ -15,13 +15,15 @@ use crate::ids::NodeId;
 use crate::merkle::{self, Tree};
 use crate::note::{Checkpoint, Note, VerifierKey};
 use crate::statement::commitment;
-use crate::statement::v1::Statement;
+use crate::statement::v1::{DecisionStatement, Statement};
+use crate::tables::Tables;
 use crate::tiles::Edge;
 use crate::tlog_policy::Policy;
 use crate::witness::Evidence;
 
 mod chains;
 mod finding;
+mod imports;
 mod pairs;
 mod policies;
 mod times;
@@ -29,6 +31,7 @@ mod verdicts;
 
 use chains::Chains;
 pub use finding::{Finding, Kind};
+use imports::Imports;
 pub use pairs::{Cut, Pairs, Side, Unmatched, Why};
 use policies::Policies;
 pub use times::TOLERANCE_MS;
@@ -79,6 +82,7 @@ struct Statements {
     chains: Chains,
     times: Times,
     policies: Policies,
+    imports: Imports,
 }
 
 /// A log's state as it is kept.
@@ -274,6 +278,7 @@ impl Log {
             findings.extend(claimed.map(|(kind, claimed)| finding(kind, claimed)));
             let claimed = self.statements.policies.check(leaf.index, statement, &node);
             findings.extend(claimed.map(|claimed| finding(Kind::Policy, claimed)));
+            self.statements.imports.take(leaf.index, statement, &node);
             if says(statement) != &node {
                 let claimed = format!("it speaks for `{}`", says(statement));
                 findings.push(finding(Kind::Foreign, claimed));
@@ -283,6 +288,13 @@ impl Log {
         findings
             .extend(chained.into_iter().map(|(kind, index, claimed)| Finding::new(kind, &self.origin, index, claimed)));
         (statement, findings)
+    }
+
+    /// Whether a decision that was read goes by facts, terms and texts that leaves before it took in. `tables` are those that it
+    /// names.
+    pub fn check_imports(&self, index: u64, decision: &DecisionStatement, tables: &Tables) -> Vec<Finding> {
+        let wrong = self.statements.imports.check(index, decision, tables);
+        wrong.into_iter().map(|says| Finding::new(Kind::Import, &self.origin, Some(index), says)).collect()
     }
 
     /// What is overdue now that everything up to the newest leaf was read: leaves without a number, days without a statement, and

@@ -172,7 +172,8 @@ impl KeyCare {
         self.change(log, KeyAct::Rotated, at_ms, at_ms.saturating_add(overlap_ms), label).await
     }
 
-    /// Takes the log's key out of use at once, for it is not to be trusted since an instant.
+    /// Takes the log's key out of use at once, for it is not to be trusted since an instant; so are those before it that still
+    /// signed then.
     pub async fn revoke(&self, log: (&Log, &Alarms), since_ms: u64, label: Option<&str>) -> Result<Value, CareError> {
         let at_ms = now_ms();
         if since_ms > at_ms {

@@ -157,8 +157,8 @@ pub struct Target {
     /// The demo's folder; the latest demo where absent.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// A node's URL, such as http://127.0.0.1:8080, instead of the demo.
-    #[arg(long, value_name = "URL", env = "POLDER_NODE", conflicts_with = "dir")]
+    /// A node's URL, such as http://127.0.0.1:8080, or the name of a node of the demo.
+    #[arg(long, value_name = "URL|NAME", env = "POLDER_NODE")]
     pub node: Option<String>,
     /// The token or key for `--node`.
     #[arg(long, value_name = "TOKEN", env = "POLDER_TOKEN", hide_env_values = true)]
@@ -172,6 +172,7 @@ impl Target {
     /// The one node that `--node` or `--socket` names.
     pub fn single(&self) -> Result<Option<Client>, Failure> {
         match (&self.node, &self.socket) {
+            (Some(name), _) if !name.contains("://") => self.demo()?.client(name).map(Some),
             (Some(url), _) => Client::to(url, self.token.as_deref()).map(Some),
             (None, Some(socket)) => Client::over_socket(socket).map(Some),
             (None, None) => Ok(None),

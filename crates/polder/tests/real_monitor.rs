@@ -103,39 +103,6 @@ fn an_honest_federation_gives_no_finding() {
     assert_eq!((public.code, kinds(&public)), (0, Vec::<String>::new()), "{public:?}");
 }
 
-/// Every command of `docs/audit.md`, as it stands there; addresses that are somebody else's apart.
-#[test]
-fn the_commands_of_the_page_work() {
-    let demo = Demo::start();
-    for tenant in ["bank", "image-lab"] {
-        demo.polder(&["ask", "What is Polder?", "--tenant", tenant, "-o", "json"]);
-    }
-    std::fs::copy(demo.dir.join("members.json"), demo.around().join("members.json")).unwrap();
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/audit.md")).unwrap();
-    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let commands: Vec<&str> = blocks.flat_map(str::lines).filter(|line| !line.contains("https://")).collect();
-    assert!(commands.len() >= 6, "{commands:?}");
-    let socket = demo.node_folder("bank-home").join("state/api.sock");
-    for line in commands {
-        let line = line.replace("SOCKET", socket.to_str().unwrap());
-        let words: Vec<&str> = line.strip_prefix("polder ").unwrap().split(' ').collect();
-        let mut command = polder(demo.around());
-        command.args(&words);
-        if ["audit", "log"].contains(&words[0]) {
-            command.arg("--dir").arg(&demo.dir);
-        }
-        let ended = run(&mut command);
-        assert_eq!(ended.code, 0, "{line}: {ended:?}");
-        if words[..2] == ["log", "day"] {
-            // The statement is exported once a checkpoint covers it.
-            support::until("the statement", || {
-                let export = ["receipt", "export", "last", "--part", "day", "--format", "tlog-proof", "--out", "early"];
-                (run(polder(demo.around()).args(export).arg("--socket").arg(&socket)).code == 0).then_some(())
-            });
-        }
-    }
-}
-
 /// One node that is home and factory, in front of an engine; it is stopped, changed and started at will.
 struct Bench {
     folder: Folder,

@@ -188,6 +188,21 @@ fn the_keys_page_prints_what_it_says() {
 }
 
 #[test]
+fn the_audit_page_prints_what_it_says() {
+    prints_what_it_says("docs/audit.md");
+}
+
+#[test]
+fn the_retention_page_prints_what_it_says() {
+    prints_what_it_says("docs/retention.md");
+}
+
+#[test]
+fn the_page_about_a_nodes_keys_prints_what_it_says() {
+    prints_what_it_says("docs/node-keys.md");
+}
+
+#[test]
 fn the_page_about_who_may_call_what_prints_what_it_says() {
     prints_what_it_says("docs/authorisation.md");
 }

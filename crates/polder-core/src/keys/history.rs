@@ -136,7 +136,8 @@ impl KeyHistory {
         self.keys.iter().rev().filter(move |life| life.role == role && life.revoked.is_none())
     }
 
-    /// The history after a change.
+    /// The history after a change. A revocation takes every key of the role that was in use since the instant that it names: the
+    /// current one, and those that have a successor and signed until after that instant.
     pub fn changed(&self, change: &KeyChange) -> Result<Self, HistoryError> {
         let invalid = |message| Err(HistoryError::Invalid(message));
         let current = self.current(change.role).ok_or(HistoryError::Missing(change.role))?;
@@ -161,7 +162,8 @@ impl KeyHistory {
         for life in next.keys.iter_mut().filter(|life| life.role == change.role && life.revoked.is_none()) {
             match change.act {
                 KeyAct::Rotated if life.key == change.key => life.until_ms = Some(bound_ms),
-                KeyAct::Revoked if life.key == change.key => {
+                // Whoever may have had the log's key then may have had the one before it, too.
+                KeyAct::Revoked if life.key == change.key || life.until_ms.is_some_and(|until| until > bound_ms) => {
                     life.revoked = Some(Revocation { at_ms, since_ms: bound_ms })
                 }
                 _ => {}

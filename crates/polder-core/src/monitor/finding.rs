@@ -42,6 +42,8 @@ pub enum Kind {
     Foreign,
     /// A decision was made by a policy that was not in force.
     Policy,
+    /// A decision goes by facts, terms or texts that no earlier leaf took in.
+    Import,
     /// A decision does not follow from its policies and facts.
     Verdict,
     /// What a decision names is not shown, so that it cannot be checked.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the list.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Unreachable,
         Self::Checkpoint,
         Self::Unwitnessed,
@@ -71,6 +73,7 @@ impl Kind {
         Self::Postdated,
         Self::Foreign,
         Self::Policy,
+        Self::Import,
         Self::Verdict,
         Self::Sources,
         Self::UnpairedExecution,
@@ -96,6 +99,7 @@ impl Kind {
             Self::Postdated => "postdated",
             Self::Foreign => "foreign",
             Self::Policy => "policy",
+            Self::Import => "import",
             Self::Verdict => "verdict",
             Self::Sources => "sources",
             Self::UnpairedExecution => "unpaired-execution",
@@ -122,6 +126,7 @@ impl Kind {
             Self::Postdated => "it was written earlier than it says",
             Self::Foreign => "no node speaks for another",
             Self::Policy => "the decision was not made by the owner's policy of its time",
+            Self::Import => "what it was decided by may have been put there, or taken away, for this decision",
             Self::Verdict => "the decision does not follow from its policies and facts",
             Self::Sources => "this decision cannot be checked",
             Self::UnpairedExecution => {
@@ -150,6 +155,7 @@ impl Kind {
             Self::Postdated => "do not rely on its instant; ask what the clock did",
             Self::Foreign => "ask the operator where the statement comes from",
             Self::Policy => "show it to the owner: `polder policy history` lists what was in force",
+            Self::Import => "compare `polder log changes` of that time with what the decision names",
             Self::Verdict => "replay its receipt (`polder replay`), and show it to the owner",
             Self::Sources => "ask the node for what the decision names by digest",
             Self::UnpairedExecution => "ask the tenant for a receipt of this decision",

@@ -109,10 +109,20 @@ pub struct Pairs {
     bodies: BTreeMap<Digest, DecisionId>,
     shown: BTreeSet<NodeId>,
     cuts: BTreeSet<Cut>,
-    /// Of each node that has deleted statements, when it last did.
-    deleted: BTreeMap<NodeId, u64>,
+    /// What each node has deleted.
+    deleted: BTreeMap<NodeId, Deleted>,
     /// How many pairs were made.
     paired: u64,
+}
+
+/// What a node says that it has deleted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deleted {
+    /// The instant of the last deletion.
+    last_ms: u64,
+    /// How many leaves, in all.
+    leaves: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,8 +165,10 @@ impl Pairs {
             Statement::Decision(one) => self.decision(log, index, one),
             Statement::Execution(one) => self.execution(log, index, one),
             Statement::Deletion(one) => {
-                let last = self.deleted.entry(one.node.clone()).or_default();
-                *last = one.at_ms.max(*last);
+                let deleted = self.deleted.entry(one.node.clone()).or_default();
+                deleted.last_ms = deleted.last_ms.max(one.at_ms);
+                let ranges = one.leaves.iter().map(|(first, last)| last.saturating_sub(*first).saturating_add(1));
+                deleted.leaves = ranges.fold(deleted.leaves, u64::saturating_add);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -208,7 +220,7 @@ impl Pairs {
         self.cuts.iter().any(|cut| cut.node == *node && cut.from_ms <= at_ms && at_ms <= cut.until_ms)
     }
 
-    /// What has no other side. What is younger than `flight_ms` may be under way.
+    /// What has no other side. A deleted leaf explains one missing decision and no more. What is younger than `flight_ms` may be under way.
     pub fn unmatched(&self, now_ms: u64, flight_ms: u64) -> Vec<Unmatched> {
         let of_home = self.decided.iter().map(|(id, half)| {
             let Decided { at_ms, factory, .. } = &half.what;
@@ -218,21 +230,28 @@ impl Pairs {
                 () if age_ms < flight_ms => Why::InFlight,
                 () if !self.shown.contains(factory) => Why::NotShown,
                 () if self.cut(factory, *at_ms) => Why::Lost,
-                () if self.deleted.get(factory).is_some_and(|last| at_ms < last) => Why::Deleted,
+                () if self.deleted.get(factory).is_some_and(|one| *at_ms < one.last_ms) => Why::Deleted,
                 () => Why::NeverRan,
             };
             let (decision, log, other) = (id.clone(), half.log.clone(), factory.clone());
             Unmatched { decision, side: Side::Home, log, index: half.index, other, age_ms, why }
         });
-        let of_factory = self.ran.iter().map(|(id, half)| {
+        let mut explained: BTreeMap<&NodeId, u64> = BTreeMap::new();
+        let of_factory = self.ran.iter().map(move |(id, half)| {
             let age_ms = now_ms.saturating_sub(half.what.ended_ms);
             let home = &half.what.home;
             let why = match () {
                 () if age_ms < flight_ms => Why::InFlight,
                 () if !self.shown.contains(home) => Why::NotShown,
                 () if self.cut(home, id.at_ms()) => Why::Lost,
-                () if self.deleted.get(home).is_some_and(|last| id.at_ms() < *last) => Why::Deleted,
-                () => Why::NoDecision,
+                () => match self.deleted.get(home).filter(|one| id.at_ms() < one.last_ms) {
+                    Some(one) => {
+                        let explained = explained.entry(home).or_default();
+                        *explained = explained.saturating_add(1);
+                        if *explained <= one.leaves { Why::Deleted } else { Why::NoDecision }
+                    }
+                    None => Why::NoDecision,
+                },
             };
             let (decision, log, other) = (id.clone(), half.log.clone(), home.clone());
             Unmatched { decision, side: Side::Factory, log, index: half.index, other, age_ms, why }

@@ -181,6 +181,8 @@ enum Lie {
     WrongChoice,
     /// A policy is used that no leaf put in force.
     OtherPolicy,
+    /// A factory's facts are used that no leaf took in.
+    OtherFacts,
     /// A factory bills what nobody placed.
     MadeUp,
     /// A factory runs something else than the ticket says.
@@ -191,7 +193,7 @@ enum Lie {
     SplitView,
 }
 
-const LIES: [(Lie, &[Kind]); 16] = [
+const LIES: [(Lie, &[Kind]); 17] = [
     // Where nothing came after what was taken out, the log is merely shorter.
     (Lie::Fork, &[Kind::Fork, Kind::Shrunk]),
     (Lie::Truncated, &[Kind::Shrunk]),
@@ -205,6 +207,7 @@ const LIES: [(Lie, &[Kind]); 16] = [
     (Lie::WrongVerdict, &[Kind::Verdict]),
     (Lie::WrongChoice, &[Kind::Verdict]),
     (Lie::OtherPolicy, &[Kind::Policy]),
+    (Lie::OtherFacts, &[Kind::Import]),
     (Lie::MadeUp, &[Kind::UnpairedExecution]),
     (Lie::OtherTicket, &[Kind::Mismatch]),
     (Lie::WrongDay, &[Kind::Day]),
@@ -263,7 +266,32 @@ impl Federation {
             proofs: Vec::new(),
         });
         federation.home.push(&activation, BEGIN_MS, true);
+        federation.take_in();
         federation
+    }
+
+    /// Writes down the texts, facts and terms that the home decides by.
+    fn take_in(&mut self) {
+        let statement = self.record(&BTreeMap::new(), Digest([5; 32]));
+        let policies = &statement.statement.policies;
+        let now = Grounds { baseline: policies.baseline, schema: policies.schema, trust: policies.trust };
+        let view = ViewStatement { home: node("home"), at_ms: BEGIN_MS, now, previous: None };
+        self.home.push(&Statement::View(view), BEGIN_MS, true);
+        for ruling in statement.tables().verdicts {
+            let other = self.lie == Lie::OtherFacts && !std::mem::replace(&mut self.told, true);
+            let import = ImportStatement {
+                node: node("home"),
+                about: ruling.factory,
+                from: Source::Peer,
+                at_ms: BEGIN_MS,
+                root: if other { Digest([4; 32]) } else { ruling.passport },
+                previous: None,
+                terms: ruling.terms,
+                taken: Vec::new(),
+                dropped: Vec::new(),
+            };
+            self.home.push(&Statement::Import(import), BEGIN_MS, true);
+        }
     }
 
     /// Whether the lie is told now.
@@ -544,6 +572,7 @@ fn monitor(federation: &Federation, verdicts: bool) -> Vec<Finding> {
     };
     findings.extend(found);
     statements.append(&mut read);
+    let home_log = log;
     for site in federation.factories.values() {
         pairs.show(&site.node, []);
         let mut log = Log::new(origin(&site.node));
@@ -556,6 +585,7 @@ fn monitor(federation: &Federation, verdicts: bool) -> Vec<Finding> {
         findings.extend(pairs.take(log, *index, statement));
         if let (true, Statement::Decision(decision)) = (verdicts, statement) {
             let (tables, sources) = named(decision, &federation.objects).unwrap();
+            findings.extend(home_log.check_imports(*index, decision, &tables));
             let wrong = check_verdict(decision, &tables, &sources);
             findings.extend(wrong.into_iter().map(|says| Finding::new(Kind::Verdict, log, Some(*index), says)));
         }
@@ -587,7 +617,7 @@ fn an_honest_federation_gives_no_finding() {
 #[test]
 fn every_lie_is_found_and_by_what() {
     for (lie, kinds) in LIES {
-        let (mut told, decides) = (0, matches!(lie, Lie::WrongVerdict | Lie::WrongChoice));
+        let (mut told, decides) = (0, matches!(lie, Lie::WrongVerdict | Lie::WrongChoice | Lie::OtherFacts));
         for seed in 0..if decides { 16 } else { 60 } {
             let federation = run(1_000 + seed, lie);
             // Some worlds give no occasion: nothing else is admitted, or nothing refused.

@@ -2,6 +2,7 @@
 //!
 //! Keys of applications are absent: `polder key` has those.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -11,7 +12,7 @@ use super::key::word;
 use crate::Output;
 use crate::address::Target;
 use crate::client::Client;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, of_file};
 use crate::render;
 
 /// Show a node's own keys, give its log a new one, and revoke one that is not to be trusted.
@@ -63,7 +64,8 @@ enum Task {
     },
     /// Take the log's key out of use at once, and say since when it is not to be trusted.
     ///
-    /// What it signed since then counts for nobody, unless a witness had cosigned it before.
+    /// What it signed since then counts for nobody, unless a witness had cosigned it before. A key before it that
+    /// still signed at that time is revoked too.
     ///
     /// Example: polder node-key revoke --use log --since-ms 1795392000000 --socket state/api.sock
     #[command(verbatim_doc_comment)]
@@ -82,9 +84,12 @@ enum Task {
     },
     /// Print the history of a node's keys, signed by its identity, for `polder verify --keys`.
     ///
-    /// Example: polder node-key export --socket state/api.sock > bank-home.keys.json
+    /// Example: polder node-key export --socket state/api.sock --out bank-home.keys.json
     #[command(verbatim_doc_comment)]
     Export {
+        /// The file to write; standard output where absent.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         target: Target,
     },
@@ -107,14 +112,22 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, Failu
             let since = render::instant(&since_ms.into());
             said(&made, &format!("the old key is not to be trusted since {since} UTC"), output)?;
         }
-        Task::Export { target } => render::json(&node(&target)?.get("/log/keys").await?.ok()?)?,
+        Task::Export { out, target } => {
+            let history = node(&target)?.get("/log/keys").await?.ok()?;
+            match out {
+                Some(path) => std::fs::write(&path, format!("{history:#}\n")).map_err(of_file(&path))?,
+                None => render::json(&history)?,
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn node(target: &Target) -> Result<Client, Failure> {
     let failure = || Failure::new("a node's own keys are changed at one node").exit(Exit::Usage);
-    target.single()?.ok_or_else(|| failure().hint("name it with --node or --socket"))
+    target.single()?.ok_or_else(|| {
+        failure().hint("name it with --node or --socket; a node of the demo by its name, such as `--node bank-home`")
+    })
 }
 
 fn said(made: &Value, sentence: &str, output: Output) -> Result<(), Failure> {

@@ -42,7 +42,11 @@ fn a_history_grows_and_takes_nothing_back() {
     let life = revoked.life(Role::Log, &public(9)).unwrap();
     assert_eq!(life.revoked, Some(Revocation { at_ms: 10 * DAY, since_ms: 9 * DAY }));
     let trusted: Vec<_> = revoked.trusted(Role::Log).map(|life| life.key).collect();
-    assert_eq!(trusted, [public(10), public(3)]);
+    // The key before it signed until after that instant, so it goes too.
+    assert_eq!(trusted, [public(10)]);
+    let later =
+        rotated.changed(&KeyChange { at_ms: 20 * DAY, ..change(&rotated, KeyAct::Revoked, 10, 19 * DAY) }).unwrap();
+    assert_eq!(later.trusted(Role::Log).map(|life| life.key).collect::<Vec<_>>(), [public(10), public(3)]);
 
     let signed = revoked.clone().sign(&key(1)).unwrap();
     signed.check(&node("paris"), &public(1)).unwrap();

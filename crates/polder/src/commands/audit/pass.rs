@@ -127,7 +127,10 @@ impl<'a> Pass<'a> {
             parsed.as_ref().is_ok_and(|note| note.signed_by(key).is_ok_and(|at| at.is_some()))
         };
         let Some(key) = keys.iter().find(held).or(keys.first()).map(|key| (*key).clone()) else {
-            let says = format!("it calls itself `{}`, and no key is known for that name", shorten(&origin));
+            let says = format!(
+                "it calls itself `{}`, and no key is known for that name: give --members, --vkey or --policy",
+                shorten(&origin)
+            );
             return Err(Box::new(Finding::new(Kind::Checkpoint, &source.name, None, says)));
         };
         looked.log.clone_from(&origin);
@@ -291,7 +294,7 @@ impl<'a> Pass<'a> {
                 self.findings.extend(found);
                 looked.statements += u64::from(row.is_some());
                 if let Some(statement) = statement {
-                    self.take(source, log.origin(), index, &statement, looked).await?;
+                    self.take(source, log, index, &statement, looked).await?;
                 }
             }
             from = until;
@@ -302,12 +305,12 @@ impl<'a> Pass<'a> {
     async fn take(
         &mut self,
         source: &Source,
-        log: &str,
+        log: &Log,
         index: u64,
         statement: &Statement,
         looked: &mut Looked,
     ) -> Result<(), String> {
-        let found = self.state.pairs.take(log, index, statement);
+        let found = self.state.pairs.take(log.origin(), index, statement);
         self.findings.extend(found);
         if let Statement::Decision(decision) = statement {
             let found = self.verdict(source, log, index, decision).await?;
@@ -321,11 +324,11 @@ impl<'a> Pass<'a> {
     async fn verdict(
         &mut self,
         source: &Source,
-        log: &str,
+        log: &Log,
         index: u64,
         decision: &DecisionStatement,
     ) -> Result<Vec<Finding>, String> {
-        let finding = |kind, says: String| Finding::new(kind, log, Some(index), says);
+        let finding = |kind, says: String| Finding::new(kind, log.origin(), Some(index), says);
         let missing = |wanted: &Wanted| {
             finding(Kind::Sources, format!("the {} with the digest {} is not shown", wanted.what, wanted.digest))
         };
@@ -333,7 +336,9 @@ impl<'a> Pass<'a> {
             let wanted = match named(decision, &self.objects) {
                 Ok((tables, sources)) => {
                     let wrong = check_verdict(decision, &tables, &sources);
-                    return Ok(wrong.into_iter().map(|says| finding(Kind::Verdict, says)).collect());
+                    let mut found = log.check_imports(index, decision, &tables);
+                    found.extend(wrong.into_iter().map(|says| finding(Kind::Verdict, says)));
+                    return Ok(found);
                 }
                 Err(Missing::Broken(wanted)) => {
                     // It may have been kept as another node gave it.
