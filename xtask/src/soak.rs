@@ -74,6 +74,21 @@ const SOAKS: &[Entry] = &[
         ],
         environment: &[("POLDER_FLOOD_SECONDS", "600")],
     },
+    Entry {
+        name: "jobs",
+        summary: "a home and a factory killed five hundred times lose no job (POLDER_JOB_KILLS, POLDER_JOB_SEED)",
+        cargo_args: &[
+            "test",
+            "--release",
+            "--workspace",
+            "--test",
+            "real_jobs_apart",
+            "--",
+            "--nocapture",
+            "whoever_is_killed_no_job_is_lost_and_none_runs_twice_at_once",
+        ],
+        environment: &[("POLDER_JOB_KILLS", "500")],
+    },
 ];
 
 /// Lists the long tests or runs one.

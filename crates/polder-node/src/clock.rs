@@ -4,8 +4,8 @@
 //! Facts expire, so a clock that is wrong opens doors: one that was set back brings expired facts to life. Setting the
 //! clock right is absent: that is the machine's affair.
 
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far the clock may be from the peers', in milliseconds.
 pub const OFF_MS_MAX: u64 = 300_000;
@@ -22,6 +22,54 @@ pub fn now_ms() -> u64 {
 pub fn ticks_ms() -> u64 {
     static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(BEGUN.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the machine started, which never jump back and go on while it sleeps (`CLOCK_BOOTTIME`). Leases are timed by it, and
+/// two processes of one machine agree about it to a few milliseconds.
+///
+/// The kernel tells it in `/proc/uptime`, in hundredths of a second; between two of those the steady clock of this process
+/// counts. Where the two drift apart, the machine has slept.
+pub fn boot_ms() -> u64 {
+    static BASE: LazyLock<Mutex<(u64, Instant)>> = LazyLock::new(|| Mutex::new(first_tick()));
+    let mut base = BASE.lock().unwrap_or_else(PoisonError::into_inner);
+    let since = |begun: Instant| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let counted_ms = base.0.saturating_add(since(base.1));
+    match uptime_ms() {
+        Some(told_ms) if told_ms > counted_ms.saturating_add(ASLEEP_MS) => {
+            *base = (told_ms, Instant::now());
+            told_ms
+        }
+        _ => counted_ms,
+    }
+}
+
+/// How far the kernel's word may be ahead before the machine is taken to have slept.
+const ASLEEP_MS: u64 = 50;
+
+/// The kernel's word, at the moment in which it changes.
+fn first_tick() -> (u64, Instant) {
+    let (first, begun) = (uptime_ms(), Instant::now());
+    loop {
+        let (told, now) = (uptime_ms(), Instant::now());
+        // It changes every ten milliseconds, unless there is no such file.
+        if told != first || begun.elapsed() > Duration::from_millis(40) {
+            return (told.unwrap_or(0), now);
+        }
+    }
+}
+
+/// The kernel's word on how long the machine has been up, to a hundredth of a second.
+fn uptime_ms() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    let ms = seconds.parse::<u64>().ok()?.checked_mul(1_000)?;
+    ms.checked_add(hundredths.parse::<u64>().ok()?.checked_mul(10)?)
+}
+
+/// What names this start of the machine.
+pub fn machine() -> [u8; 8] {
+    let text = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    polder_core::canonical::hash("polder/machine/v1", &[&text]).0.first_chunk().copied().unwrap_or_default()
 }
 
 /// How many random bytes a thread takes from the operating system at once.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::ContentLimits;
 use crate::home::lifecycle::Guardrail;
 
+mod jobs;
 mod keys;
 mod limits;
 mod log;
@@ -31,6 +32,7 @@ mod telemetry;
 
 pub use routing::{Offered, Routing, UpstreamModel, Upstreams};
 
+pub use jobs::{FactoryJobs, HomeJobs, HomeJobsConfig, JobsConfig};
 pub use keys::{Keys, KeysConfig, PIN_VARIABLE};
 pub use limits::Limits;
 pub use log::{LogConfig, S3, Tiles};
@@ -200,6 +202,8 @@ pub struct HomeConfig {
     pub admission: Admission,
     /// How batches run, and how large files may be.
     pub batches: Batches,
+    /// How its jobs are gone about.
+    pub jobs: HomeJobsConfig,
 }
 
 /// The `[home.admission]` table: what is bounded before a request is looked at.
@@ -263,6 +267,8 @@ pub struct FactoryConfig {
     pub queue: usize,
     /// What runs the models.
     pub engine: EngineConfig,
+    /// How it runs jobs, where it does.
+    pub jobs: Option<JobsConfig>,
 }
 
 /// What runs a factory's models.
@@ -352,7 +358,7 @@ impl Config {
             home,
             keys: raw.keys.map(|keys| keys.check(&folder, &content)).transpose()?,
             retention: retention.unwrap_or_default(),
-            factory: raw.factory.map(|factory| factory.check(&folder, &content)).transpose()?,
+            factory: raw.factory.map(|factory| factory.check(&folder, &state, &content)).transpose()?,
             node: raw.node,
             state,
             log,

@@ -12,6 +12,7 @@ use ed25519_dalek::VerifyingKey;
 use polder_core::canonical::Digest;
 use polder_core::facts::{Passport, Profile, TrustedIssuer, believe};
 use polder_core::ids::{ModelId, NodeId, TenantId};
+use polder_core::job::home::Sheet;
 use polder_core::keys::{NodeCard, Role, Signed};
 use polder_core::placement::{self, NO_CAPACITY};
 use polder_core::policy::{Cause, Column, Layer, LayerKind, PolicySchema, Usage};
@@ -51,6 +52,8 @@ pub struct Factory {
     store: Store,
     homes: BTreeMap<NodeId, VerifyingKey>,
     price_microeur_per_mtok: u64,
+    /// What it offers for jobs.
+    jobs: Option<Sheet>,
     places: u32,
     taken_max: u32,
     taken: Arc<AtomicU32>,
@@ -149,6 +152,7 @@ impl Factory {
             store,
             homes,
             price_microeur_per_mtok: config.price_microeur_per_mtok,
+            jobs: config.jobs.as_ref().map(|jobs| jobs.sheet.clone()),
             places: u32::try_from(config.places).unwrap_or(u32::MAX),
             taken_max: u32::try_from(config.places.saturating_add(config.queue)).unwrap_or(u32::MAX),
             taken: Arc::new(AtomicU32::new(0)),
@@ -193,6 +197,7 @@ impl Factory {
             models: self.engine.models().into_iter().filter_map(offer).collect(),
             backend: self.engine.backend(),
             price_microeur_per_mtok: self.price_microeur_per_mtok,
+            jobs: self.jobs.clone(),
             places: self.places,
             queue: self.taken_max.saturating_sub(self.places),
             running: self.taken.load(Ordering::Acquire),
@@ -250,13 +255,18 @@ impl Factory {
         if !self.first_use(ticket.nonce, now) {
             return Err(refused("ticket", "this ticket was used before".to_owned()));
         }
-        let terms = self.decide_again(&ticket, now)?;
+        let terms = self.decide_again(&ticket.request, now)?;
         let digest = digest.map_or_else(|| ticket.digest(), Ok).map_err(|e| refused("ticket", e.to_string()))?;
         Ok(Admitted { ticket, digest, work, terms, place: self.take_place()? })
     }
 
     /// Checks a capability; its signature only the first time that it comes.
-    fn check_capability(&self, home: &NodeId, capability: &Signed<Capability>, now: u64) -> Result<(), Vec<Cause>> {
+    pub(crate) fn check_capability(
+        &self,
+        home: &NodeId,
+        capability: &Signed<Capability>,
+        now: u64,
+    ) -> Result<(), Vec<Cause>> {
         let refused = |rule: &str, reason: String| vec![Cause::built_in(LayerKind::Terms, rule, reason)];
         let authority =
             self.homes.get(home).ok_or_else(|| refused("unknown-home", format!("`{home}` is no member")))?;
@@ -280,14 +290,29 @@ impl Factory {
         Ok(())
     }
 
+    /// Whether it runs jobs.
+    pub fn runs_jobs(&self) -> bool {
+        self.jobs.is_some()
+    }
+
+    /// Whether the factory's own terms permit a request now: their digest, or every reason against it.
+    pub fn permits(&self, request: &Request) -> Result<Digest, Vec<Cause>> {
+        self.decide_again(request, now_ms())
+    }
+
+    /// The terms in force. They are the very same until they are read again.
+    pub fn terms(&self) -> Arc<Layer> {
+        Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner).layer)
+    }
+
     /// Asks the terms, or remembers what they said of the very same request, terms and facts.
-    fn decide_again(&self, ticket: &Ticket, now: u64) -> Result<Digest, Vec<Cause>> {
+    fn decide_again(&self, request: &Request, now: u64) -> Result<Digest, Vec<Cause>> {
         let terms = Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner).layer);
         let read = {
             let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             let same = |read: &&Read| Arc::ptr_eq(&read.terms, &terms) && read.from_ms <= now && now < read.until_ms;
             let read = answers.read.as_ref().filter(same).cloned();
-            if let (Some(_), Some(causes)) = (&read, answers.refusals.get(&ticket.request)) {
+            if let (Some(_), Some(causes)) = (&read, answers.refusals.get(request)) {
                 return if causes.is_empty() { Ok(terms.digest()) } else { Err(causes.clone()) };
             }
             read
@@ -302,7 +327,7 @@ impl Factory {
                 read
             }
         };
-        let causes = placement::refusals(&terms, &read.column, &ticket.request, &self.schema);
+        let causes = placement::refusals(&terms, &read.column, request, &self.schema);
         {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             if answers.refusals.len() >= ANSWERS_MAX {
@@ -310,7 +335,7 @@ impl Factory {
             }
             // Others may have read newer terms meanwhile: this answer is not theirs.
             if answers.read.as_ref().is_some_and(|held| Arc::ptr_eq(&held.column, &read.column)) {
-                answers.refusals.insert(ticket.request.clone(), causes.clone());
+                answers.refusals.insert(request.clone(), causes.clone());
             }
         }
         if causes.is_empty() { Ok(terms.digest()) } else { Err(causes) }

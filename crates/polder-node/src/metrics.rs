@@ -90,6 +90,8 @@ struct Metrics {
     leaves: IntCounter,
     engines: HistogramVec,
     engine_ok: Histogram,
+    jobs: IntCounterVec,
+    jobs_refused: IntCounterVec,
     dropped: IntCounter,
     exports: IntCounterVec,
 }
@@ -115,6 +117,15 @@ fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::R
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
     kept(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn jobs_over(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    counters(registry, "polder_jobs_over_total", "Jobs of this home that are over, by how they ended.", &["end"])
+}
+
+fn jobs_refused(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let help = "What was refused about jobs before anything was done: submissions, messages, tickets, floods.";
+    counters(registry, "polder_jobs_refused_total", help, &["what"])
 }
 
 impl Metrics {
@@ -172,6 +183,8 @@ impl Metrics {
             leaves: counter("polder_log_leaves_written_total", "Leaves of the log that are on disk.")?,
             engine_ok: engines.get_metric_with_label_values(&["answered"])?,
             engines,
+            jobs: jobs_over(&registry)?,
+            jobs_refused: jobs_refused(&registry)?,
             dropped: counter(
                 "polder_telemetry_dropped_total",
                 "Spans that were thrown away because the collector was slow or gone.",
@@ -319,6 +332,18 @@ pub fn engine_asked(took: Duration, answered: bool) {
             }
         }
     }
+}
+
+/// A job of this home is over.
+pub fn job_over(end: &str) {
+    let counter = metrics().and_then(|metrics| metrics.jobs.get_metric_with_label_values(&[end]).ok());
+    counter.into_iter().for_each(|counter| counter.inc());
+}
+
+/// Something about jobs was refused before a machine heard of it: a submission, a message, an offer's ticket.
+pub fn job_refused(what: &str) {
+    let counter = metrics().and_then(|metrics| metrics.jobs_refused.get_metric_with_label_values(&[what]).ok());
+    counter.into_iter().for_each(|counter| counter.inc());
 }
 
 /// Spans were thrown away.

@@ -26,6 +26,7 @@ use crate::factory::Factory;
 use crate::gateway::{self, ApiError, Direct, Gateway};
 use crate::home::Home;
 use crate::imports::Imports;
+use crate::jobs::{self, Jobs};
 use crate::key_care::{self, KeyCare};
 use crate::keys::NodeKeys;
 use crate::ledger::{Guesses, Ledger};
@@ -45,7 +46,7 @@ mod lock;
 mod parts;
 
 use lock::lock;
-use parts::{open_factory, open_home, open_ml_dsa, open_token, reached};
+use parts::{open_factory, open_home, open_jobs, open_ml_dsa, open_token, reached};
 
 /// How often a home asks the factories how they are, and how often while it has not heard of all of them once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -106,6 +107,8 @@ pub struct Node {
     pub content: Option<ContentStore>,
     /// Its factory, where it is one.
     pub factory: Option<Arc<Factory>>,
+    /// Its jobs: those of its home, and the runs at its factory.
+    pub jobs: Jobs,
     /// The care of the node's own keys.
     pub key_care: KeyCare,
     /// What is kept, and for how long.
@@ -157,6 +160,7 @@ impl Node {
         let guesses = ledger.as_ref().map_or_else(Arc::<Guesses>::default, |ledger| Arc::clone(&ledger.guesses));
         let tokens = Tokens::open(&config.tokens, store.clone(), guesses).await?;
         let home = open_home(&config, &keys, (&store, &log, &imports), &schema, factory.as_ref(), &reached).await?;
+        let jobs = open_jobs(&config, &keys, (&store, &log), (home.as_ref(), factory.as_ref()), &reached)?;
         let content = match &config.home {
             Some(home) => Some(ContentStore::open(state, &home.tenant, home.content, store.clone(), now_ms()).await?),
             None => None,
@@ -175,6 +179,7 @@ impl Node {
             tokens,
             content,
             factory,
+            jobs,
             key_care,
             retention,
             imports,
@@ -248,6 +253,7 @@ impl Node {
         if let Some(ledger) = &self.ledger {
             ledger.close().await;
         }
+        self.jobs.close().await;
         // What the last requests left behind is written before the database goes.
         self.log.close().await;
         self.store.close().await;
@@ -326,7 +332,8 @@ impl Node {
         };
         let alarms = self.alarms.clone();
         let learn = move |body: bytes::Bytes| async move { key_care::learned(&alarms, &body).await };
-        self.log_router().route("/peer/v1/alarms", get(told)).route("/peer/v1/keys", post(learn))
+        let own = self.log_router().route("/peer/v1/alarms", get(told)).route("/peer/v1/keys", post(learn));
+        own.merge(jobs::peer_router(self.jobs.clone()))
     }
 
     /// The members that this node reaches.
@@ -351,7 +358,8 @@ impl Node {
     /// Whether the node can do its work: a home hears of some factory, a factory serves some model.
     fn readiness(&self) -> (StatusCode, &'static str) {
         let hears = |home: &Arc<Home>| home.view.known().values().any(|known| known.gone.is_none());
-        if self.factory.as_ref().is_some_and(|factory| factory.engine().models().is_empty()) {
+        let idle = |factory: &Arc<Factory>| !factory.runs_jobs() && factory.engine().models().is_empty();
+        if self.factory.as_ref().is_some_and(idle) {
             return (StatusCode::SERVICE_UNAVAILABLE, "no model can be served\n");
         }
         match self.home.as_ref().is_none_or(hears) {

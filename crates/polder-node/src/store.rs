@@ -17,6 +17,7 @@ use sqlx::{Row as _, SqliteConnection};
 mod changes;
 mod content;
 mod counters;
+mod jobs;
 mod keys;
 mod leaves;
 mod ledger;
@@ -29,6 +30,7 @@ mod witness;
 
 pub use changes::{Beside, Change, Taken};
 pub use content::ContentRow;
+pub use jobs::{JobWrite, TicketRow, ticket_name};
 pub use keys::StoredKey;
 pub use leaves::Batch;
 pub use ledger::{Books, Counts, KeyUsage, OpenAnswer, Stand};
@@ -48,6 +50,11 @@ const HALVES_AT_ONCE: usize = 32;
 pub struct StoreError(#[from] sqlx::Error);
 
 impl StoreError {
+    /// That rows of jobs do not make what they are rows of, or cannot be begun from.
+    pub(crate) fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(sqlx::Error::Decode(Box::new(error)))
+    }
+
     /// That a token did not sign what is on disk.
     pub(crate) fn unsigned(reason: &str) -> Self {
         Self(sqlx::Error::Protocol(format!("a token did not sign what was written: {reason}")))
@@ -181,6 +188,7 @@ impl Store {
             tokens::SCHEMA,
             changes::SCHEMA,
             retention::SCHEMA,
+            jobs::SCHEMA,
         ];
         for schema in own {
             sqlx::raw_sql(schema).execute(&pool).await?;

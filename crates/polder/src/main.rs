@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use failure::Failure;
+use polder_node::executor::local::{SUPERVISE, supervise};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -54,6 +55,13 @@ enum Command {
     Why(commands::why::Arguments),
     Replay(commands::replay::Arguments),
     Decide(commands::decide::Arguments),
+    Run(commands::run::Arguments),
+    Jobs(commands::jobs::Arguments),
+    Logs(commands::job_logs::Arguments),
+    Cancel(commands::jobs::Cancel),
+    Rerun(commands::jobs::Rerun),
+    Explain(commands::explain::Arguments),
+    Usage(commands::usage::Arguments),
     Policy(commands::policy::Arguments),
     Receipt(commands::receipt::Arguments),
     Verify(commands::verify::Arguments),
@@ -76,6 +84,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A supervisor of a job is this program too, and needs nothing of the rest: it is to be there at once.
+    if std::env::args_os().nth(1).is_some_and(|word| word == SUPERVISE) {
+        return match supervise() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     // The one TLS provider of the whole program; installed before anything can ask for it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let arguments = Arguments::parse();
@@ -104,6 +119,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Why(arguments) => commands::why::run(arguments, output).await,
             Command::Replay(arguments) => commands::replay::run(arguments, output).await,
             Command::Decide(arguments) => commands::decide::run(arguments, output).await,
+            Command::Run(arguments) => commands::run::run(arguments, output).await,
+            Command::Jobs(arguments) => commands::jobs::run(arguments, output).await,
+            Command::Logs(arguments) => commands::job_logs::run(arguments).await,
+            Command::Cancel(arguments) => commands::jobs::cancel(arguments, output).await,
+            Command::Rerun(arguments) => commands::jobs::rerun(arguments, output).await,
+            Command::Explain(arguments) => commands::explain::run(arguments, output).await,
+            Command::Usage(arguments) => commands::usage::run(arguments, output).await,
             Command::Policy(arguments) => commands::policy::run(&arguments, output).await,
             Command::Receipt(arguments) => commands::receipt::run(arguments, output).await,
             Command::Verify(arguments) => commands::verify::run(&arguments, output),

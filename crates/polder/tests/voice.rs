@@ -8,10 +8,10 @@ mod support;
 
 use support::{Folder, polder, run};
 
-const COMMANDS: [&str; 25] = [
-    "demo", "up", "ask", "why", "replay", "decide", "policy", "framework", "receipt", "verify", "factories", "status",
-    "log", "hold", "node-key", "audit", "kill", "key", "token", "budget", "doctor", "facts", "drill", "twin",
-    "completions",
+const COMMANDS: [&str; 32] = [
+    "demo", "up", "ask", "why", "replay", "decide", "run", "jobs", "logs", "cancel", "rerun", "explain", "usage",
+    "policy", "framework", "receipt", "verify", "factories", "status", "log", "hold", "node-key", "audit", "kill",
+    "key", "token", "budget", "doctor", "facts", "drill", "twin", "completions",
 ];
 
 /// What a person sees: the line they typed, both outputs, and the exit code; the folder of this test taken out.

@@ -1,10 +1,11 @@
-//! What can be said of jobs in the simulator alone: runs the twin's benchmark and says what is asked of each figure.
+//! Jobs: on a running node (`live_jobs.rs`), and in the simulator, where the twin's benchmark is run and each figure asked of.
 //!
-//! The measuring itself stands in `crates/polder-twin/benches/jobs.rs`, beside what it measures.
+//! What the simulator is measured by stands in `crates/polder-twin/benches/jobs.rs`, beside what it measures.
 
 use serde_json::Value;
 
 use super::rows::{Bound, Row};
+use super::{Asked, live_jobs};
 use crate::failure::Failure;
 use crate::process;
 
@@ -18,8 +19,18 @@ const ASKED: &[(&str, bool, Bound)] = &[
 ];
 const UNITS: &[&str] = &["jobs/s", "requests", "placements", "%", "s", "us"];
 
-/// Runs the benchmark and reads its lines.
-pub fn measure() -> Result<Vec<Row>, Failure> {
+/// Both parts, or the one that is named.
+pub fn measure(asked: &Asked<'_>) -> Result<Vec<Row>, Failure> {
+    let wanted = |part: &str| asked.parts.is_empty() || asked.parts.contains(&part);
+    let mut rows = if wanted("live") { live_jobs::measure()? } else { Vec::new() };
+    if wanted("twin") {
+        rows.extend(simulated()?);
+    }
+    Ok(rows)
+}
+
+/// Runs the twin's benchmark and reads its lines.
+fn simulated() -> Result<Vec<Row>, Failure> {
     let root = process::root()?;
     let mut command = process::cargo(&root);
     command.args(["bench", "--quiet", "--profile", "release", "--workspace", "--bench", "jobs"]);

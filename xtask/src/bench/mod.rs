@@ -6,6 +6,7 @@
 mod demo;
 mod gateway;
 mod jobs;
+mod live_jobs;
 mod log;
 mod policy;
 mod proof;
@@ -52,8 +53,8 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "jobs",
-        summary: "jobs in the simulator: placements, leaks, Kueue's baseline",
-        measure: |_| jobs::measure(),
+        summary: "jobs: submitted to a node (`live` alone), and in the simulator (`twin` alone)",
+        measure: jobs::measure,
     },
     Bench { name: "log", summary: "what the log, its tiles and its witnesses cost", measure: |_| log::measure() },
     Bench { name: "policy", summary: "what a decision costs, and a change of policy", measure: |_| policy::measure() },

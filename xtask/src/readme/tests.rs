@@ -183,6 +183,11 @@ fn the_planning_page_prints_what_it_says() {
 }
 
 #[test]
+fn the_page_about_jobs_prints_what_it_says() {
+    prints_what_it_says("docs/jobs.md");
+}
+
+#[test]
 fn the_keys_page_prints_what_it_says() {
     prints_what_it_says("docs/keys.md");
 }

@@ -338,6 +338,11 @@ impl Home {
         }
     }
 
+    /// Whose home it is.
+    pub fn me(&self) -> &NodeId {
+        &self.me
+    }
+
     /// A job's row.
     pub fn job(&self, id: JobId) -> Option<&JobRow> {
         self.jobs.get(&id).map(|job| &job.row)

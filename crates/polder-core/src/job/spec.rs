@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Precision;
-use crate::labels::DataClass;
+use crate::ids::{AwardId, ProjectId};
+use crate::labels::{Action, Asked, Closed as _, Country, DataClass, Language, Purpose};
 
 mod check;
 
@@ -179,8 +180,33 @@ pub struct JobSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobFile {
+    /// The project whose labels the jobs carry; whoever submits may say it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    /// Whose money pays; the home's own award where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub award: Option<AwardId>,
+    /// What is done, as policies call it: `run-job`, or `train`.
+    #[serde(default = "run_job")]
+    pub action: Action,
+    /// A class above the project's; that of an input or output counts too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<DataClass>,
+    /// Purposes among the project's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purposes: Option<BTreeSet<Purpose>>,
+    /// Countries among the project's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub countries: Option<BTreeSet<Country>>,
+    /// The language of the texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
     /// The jobs.
     pub jobs: Vec<JobSpec>,
+}
+
+fn run_job() -> Action {
+    Action::RunJob
 }
 
 fn priority() -> u8 {
@@ -212,6 +238,9 @@ pub enum SpecError {
     /// Jobs that wait for each other.
     #[error("the jobs {0} wait for each other: take one `after` away")]
     Cycle(String),
+    /// What no job does.
+    #[error("`action` is `{0}`: use `run-job` or `train`")]
+    Action(&'static str),
     /// None, or too many.
     #[error("a file has 1 to {JOBS_MAX} jobs and at most {ARRAY_MAX} tasks, this one has {0} jobs and {1} tasks")]
     Count(usize, u64),
@@ -225,8 +254,23 @@ impl JobFile {
         Ok(file)
     }
 
+    /// What it asks of the project's labels for one of its jobs: its own words, and the highest class among inputs and outputs.
+    pub fn asked(&self, job: &JobSpec, project: DataClass) -> Asked {
+        let classes = job.inputs.iter().map(|one| one.class).chain(job.outputs.iter().map(|one| one.class));
+        let moved = classes.max().filter(|class| *class > project);
+        Asked {
+            class: self.class.max(moved),
+            purposes: self.purposes.clone(),
+            countries: self.countries.clone(),
+            language: self.language,
+        }
+    }
+
     /// Checks every value, the names, and that no job waits for itself.
     pub fn check(&self) -> Result<(), SpecError> {
+        if !matches!(self.action, Action::RunJob | Action::Train) {
+            return Err(SpecError::Action(self.action.as_str()));
+        }
         let tasks = self.jobs.iter().map(|job| u64::from(job.array)).sum();
         if self.jobs.is_empty() || self.jobs.len() > JOBS_MAX || tasks > u64::from(ARRAY_MAX) {
             return Err(SpecError::Count(self.jobs.len(), tasks));

@@ -30,6 +30,7 @@ use crate::refusal;
 mod audit;
 mod decide;
 mod facts;
+mod jobs;
 mod keys;
 mod log;
 mod node_keys;
@@ -261,6 +262,15 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/api/v1/deletions", post(retention::delete))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
+        .route("/api/v1/jobs", get(jobs::list).post(jobs::submit))
+        .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/explain", get(jobs::explain))
+        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/api/v1/jobs/{id}/rerun", post(jobs::rerun))
+        .route("/api/v1/jobs/{id}/resolve", post(jobs::resolve))
+        .route("/api/v1/jobs/{id}/logs/{part}", get(jobs::logs))
+        .route("/api/v1/job-usage", get(jobs::usage))
+        .route("/api/v1/job-grants", post(jobs::grant))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/{*rest}", axum::routing::any(unknown_route))
         .method_not_allowed_fallback(wrong_method)

@@ -13,6 +13,7 @@ use polder_core::labels::{Country, DataClass, Labels, Language, Purpose};
 use polder_core::placement::Weights;
 use serde::{Deserialize, Serialize};
 
+pub use super::jobs::{FactoryJobs, HomeJobs};
 pub use super::keys::Keys;
 pub use super::limits::Serve;
 pub use super::log::Log;
@@ -113,6 +114,9 @@ pub struct Home {
     /// How batches run, and how large files may be.
     #[serde(default, skip_serializing_if = "is_default")]
     pub batches: Batches,
+    /// How its jobs are gone about.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub jobs: HomeJobs,
 }
 
 fn is_default<T: Default + PartialEq>(table: &T) -> bool {
@@ -206,6 +210,9 @@ pub struct Factory {
     /// An engine behind OpenAI's API, instead of model files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
+    /// What it offers for jobs; a factory that only runs jobs needs no model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<FactoryJobs>,
 }
 
 impl Home {
@@ -253,6 +260,7 @@ impl Home {
                 .collect::<Result<_, _>>()?,
             admission: self.admission,
             batches: self.batches.check(content)?,
+            jobs: self.jobs.check(content)?,
             content: self.content.unwrap_or_default().check(content)?,
         })
     }
@@ -285,6 +293,7 @@ impl Factory {
     pub(super) fn check(
         self,
         folder: &Path,
+        state: &Path,
         content: &dyn Fn(String) -> ConfigError,
     ) -> Result<FactoryConfig, ConfigError> {
         let engine = match self.upstream {
@@ -292,10 +301,9 @@ impl Factory {
                 return Err(content("a factory has `models` or `upstream`, not both".to_owned()));
             }
             Some(upstream) => EngineConfig::Upstream(upstream.check(folder, content)?),
-            None if self.models.is_empty() => {
-                return Err(content(
-                    "a factory needs models: add `[factory.models]` or `[factory.upstream]`".to_owned(),
-                ));
+            None if self.models.is_empty() && self.jobs.is_none() => {
+                let next = "add `[factory.models]`, `[factory.upstream]` or `[factory.jobs]`";
+                return Err(content(format!("a factory needs models or jobs: {next}")));
             }
             None => EngineConfig::Embedded(self.models.into_iter().map(|(id, path)| (id, folder.join(path))).collect()),
         };
@@ -313,6 +321,7 @@ impl Factory {
             price_microeur_per_mtok: self.price_microeur_per_mtok,
             places: self.places,
             queue: self.queue.unwrap_or(self.places.saturating_mul(4)),
+            jobs: self.jobs.map(|jobs| jobs.check(folder, state, content)).transpose()?,
             engine,
         })
     }

@@ -89,6 +89,9 @@ impl Known {
                 offers.insert((Action::GenerateImage, Some(offer.model.clone())));
             }
         }
+        if status.jobs.is_some() {
+            offers.extend([Action::RunJob, Action::Train].map(|action| (action, None)));
+        }
         if *self.offers != offers {
             self.offers = Arc::new(offers);
         }

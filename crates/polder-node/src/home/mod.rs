@@ -31,6 +31,7 @@ use crate::peers::{FrameStream, Peer, PeerError};
 use crate::route::Retries;
 use crate::store::{ForeignHalf, Object, Used};
 
+mod for_jobs;
 mod forms;
 mod known;
 pub mod lifecycle;
@@ -43,6 +44,7 @@ mod view;
 use forms::{Form, Forms};
 use lifecycle::Lifecycle;
 
+pub use for_jobs::{Judged, Ticketed};
 pub use known::Known;
 pub use policies::PolicyState;
 pub use retries::{ENGINE_FAILED, NO_ANSWER, NOT_UNDERSTOOD};
@@ -157,6 +159,16 @@ impl Home {
     /// The labels of a project.
     pub fn labels_of(&self, project: &ProjectId) -> Option<&Labels> {
         self.projects.get(project)
+    }
+
+    /// The project, where there is only one.
+    pub fn only_project(&self) -> Option<&ProjectId> {
+        self.projects.keys().next().filter(|_| self.projects.len() == 1)
+    }
+
+    /// Whether a project's work waits for the leaf of its decision.
+    pub fn is_strict(&self, project: &ProjectId) -> bool {
+        self.strict.contains(project)
     }
 
     /// A factory as this home reaches it.
@@ -331,7 +343,7 @@ impl Home {
     }
 
     /// The right to use a factory, signed once for up to a minute.
-    fn capability(&self, factory: &NodeId) -> Result<Signed<Capability>, HomeError> {
+    pub(crate) fn capability(&self, factory: &NodeId) -> Result<Signed<Capability>, HomeError> {
         let now = now_ms();
         let mut held = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(capability) = held.get(factory).filter(|held| held.value.until_ms > now.saturating_add(5_000)) {

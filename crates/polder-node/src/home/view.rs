@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use polder_core::canonical::{self, CanonicalError, Digest};
 use polder_core::facts::{FACTS_MAX, Trust, TrustedIssuer, Vendor, believe, facts_root, passport_root};
 use polder_core::ids::NodeId;
+use polder_core::job::home::Sheet;
 use polder_core::placement::{self, Affinity, Basis, Decision, Ground, Memo, Row, Snapshot, Weights};
 use polder_core::policy::{Cause, Layer, LayerKind, PolicySchema, Usage};
 use polder_core::request::Request;
@@ -161,7 +162,7 @@ impl View {
     }
 
     /// What the policies say of a request. The lock is held to look and to keep, never to ask.
-    fn row(&self, snapshot: &Snapshot, request: &Request) -> Arc<Row> {
+    pub(super) fn row(&self, snapshot: &Snapshot, request: &Request) -> Arc<Row> {
         let stale = {
             let memo = self.memo.read().unwrap_or_else(PoisonError::into_inner);
             match memo.row(snapshot, request) {
@@ -265,6 +266,25 @@ impl View {
     /// What is known of each factory.
     pub fn known(&self) -> BTreeMap<NodeId, Known> {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).factories.clone()
+    }
+
+    /// What each factory offers for jobs, as it was last heard to.
+    pub fn sheets(&self) -> Vec<(NodeId, Option<Sheet>)> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(node, known): (&NodeId, &Known)| Some((node.clone(), known.status.as_ref()?.jobs.clone()));
+        learned.factories.iter().filter_map(of).collect()
+    }
+
+    /// Whether a factory has ever answered this process.
+    pub fn has_heard_of(&self, factory: &NodeId) -> bool {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.factories.get(factory).is_some_and(|known| known.status.is_some())
+    }
+
+    /// The key by which a factory signs for itself.
+    pub fn authority_of(&self, factory: &NodeId) -> Option<[u8; 32]> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.factories.get(factory).map(|known| known.authority)
     }
 
     /// What policies and facts are read by, apart from the owner's policy.

@@ -49,6 +49,7 @@ fn config() -> HomeConfig {
     let labels =
         Labels { class: DataClass::Public, purposes: [Purpose::Finance].into(), countries: None, language: None };
     HomeConfig {
+        jobs: crate::config::HomeJobs::default().check(&|message| panic!("{message}")).unwrap(),
         tenant: TenantId::parse("bank").unwrap(),
         baseline: "unused".into(),
         policy: "unused".into(),

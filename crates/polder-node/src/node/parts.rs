@@ -15,7 +15,7 @@ use polder_core::usage::{WINDOW_DAYS, Window, day_of};
 
 use super::NodeError;
 use crate::clock::now_ms;
-use crate::config::{Config, EngineConfig, FactoryConfig, Member};
+use crate::config::{Config, EngineConfig, FactoryConfig, JobsConfig, Member};
 use crate::engine::embedded::Embedded;
 use crate::engine::{EngineLimits, ModelSource};
 use crate::factory::Factory;
@@ -23,6 +23,7 @@ use crate::home::lifecycle::Lifecycle;
 use crate::home::{Home, Known, View};
 use crate::imports::Imports;
 use crate::inference::Engine;
+use crate::jobs::{self, Jobs};
 use crate::keys::NodeKeys;
 use crate::log::Log;
 use crate::peers::{Local, Peer, Remote};
@@ -149,4 +150,25 @@ pub(super) async fn open_home(
     let home =
         Home::new(config.node.clone(), home, authority, peers, view, lifecycle, log.clone(), Arc::clone(imports));
     Ok(Some(Arc::new(home)))
+}
+
+/// The jobs of a home, and the runs at a factory. They begin once the node serves.
+pub(super) fn open_jobs(
+    config: &Config,
+    keys: &NodeKeys,
+    (store, log): (&Store, &Log),
+    (home, factory): (Option<&Arc<Home>>, Option<&Arc<Factory>>),
+    reached: &BTreeMap<NodeId, Arc<Remote>>,
+) -> Result<Jobs, NodeError> {
+    let settings = config.home.as_ref().map(|home| home.jobs.settings).unwrap_or_default();
+    let runs = config.factory.as_ref().and_then(|factory| factory.jobs.as_ref());
+    let parts = jobs::Parts::new(
+        config.node.clone(),
+        (home.cloned(), settings),
+        (factory.cloned(), runs.map(JobsConfig::settings)),
+        keys.key(Role::Authority)?.clone(),
+        (store.clone(), log.clone()),
+        reached.clone(),
+    );
+    jobs::open(parts, runs).map_err(NodeError::System)
 }

@@ -4,12 +4,13 @@
 //! another. Retrying is absent: a retry is a new decision, the home's.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, BodyStream, Full, Limited};
 use hyper::body::Incoming;
@@ -125,6 +126,18 @@ impl Remote {
         Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// What the peer answers on a path, one JSON value a line, as it comes.
+    pub async fn lines<T: serde::de::DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+    ) -> Result<Lines<T>, PeerError> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.protocol(response.status()));
+        }
+        Ok(lines(self.node.clone(), response.into_body()))
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>, PeerError> {
         let request = Request::builder()
             .method(method)
@@ -175,7 +188,7 @@ impl Peer for Remote {
                 let text = text.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
                 return Err(self.protocol(format!("{status} {text}")));
             }
-            Ok(frames(self.node.clone(), response.into_body()))
+            Ok(lines(self.node.clone(), response.into_body()))
         })
     }
 }
@@ -186,8 +199,11 @@ fn misread(error: &serde_json::Error) -> String {
     format!("what it sent {kind} (line {}, column {})", error.line(), error.column())
 }
 
-/// The frames in a body: one JSON value a line.
-fn frames(peer: NodeId, body: Incoming) -> FrameStream {
+/// The values in a body as they come.
+pub type Lines<T> = Pin<Box<dyn Stream<Item = Result<T, PeerError>> + Send>>;
+
+/// The values in a body: one JSON value a line.
+fn lines<T: serde::de::DeserializeOwned + Send + 'static>(peer: NodeId, body: Incoming) -> Lines<T> {
     let state = (peer, BodyStream::new(body), BytesMut::new());
     Box::pin(futures_util::stream::unfold(Some(state), |state| async move {
         let (peer, mut body, mut buffer) = state?;

@@ -6,6 +6,7 @@
 use polder_core::canonical::{Digest, bytes_as_hex};
 use polder_core::facts::Passport;
 use polder_core::ids::{ModelId, NodeId};
+use polder_core::job::home::Sheet;
 use polder_core::keys::Signed;
 use polder_core::labels::Action;
 use polder_core::policy::Cause;
@@ -52,6 +53,9 @@ pub struct Status {
     /// What its engine says of its load, where it tells.
     #[serde(default, skip_serializing_if = "Signals::is_empty")]
     pub signals: Signals,
+    /// What it offers for jobs, where it runs any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Sheet>,
     /// What time it is by the factory's clock, in Unix milliseconds; absent where that is the reader's own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_ms: Option<u64>,

@@ -219,14 +219,14 @@ pub fn said(limits: &Value) -> String {
 }
 
 /// Micro-euro as euro: at least two places, and as many as are needed.
-fn euro(microeur: u64) -> String {
+pub fn euro(microeur: u64) -> String {
     let places = format!("{:06}", microeur % 1_000_000);
     let needed = places.trim_end_matches('0').len().max(2);
     format!("{}.{}", microeur / 1_000_000, places.get(..needed).unwrap_or(&places))
 }
 
 /// Euro as micro-euro: whole numbers all the way.
-fn microeur(euro: &str) -> Result<u64, Failure> {
+pub fn microeur(euro: &str) -> Result<u64, Failure> {
     let odd = || {
         Failure::new(format!("`{euro}` is no amount in euro"))
             .hint("write it like 12 or 12.50, with at most six places")

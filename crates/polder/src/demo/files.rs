@@ -190,6 +190,8 @@ fn write_factory(
             queue: None,
             models,
             upstream: None,
+            // A core or two of this machine, so that `polder run` has somewhere to go.
+            jobs: Some(raw::FactoryJobs { cores: Some(2), ..raw::FactoryJobs::default() }),
         }),
     };
     write_config(dir, &config)
@@ -247,6 +249,7 @@ fn write_home(
             frameworks: Vec::new(),
             admission: Default::default(),
             batches: Default::default(),
+            jobs: Default::default(),
             content: None,
         }),
         factory: None,

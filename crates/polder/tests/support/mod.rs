@@ -13,6 +13,7 @@ pub mod demo;
 pub mod echo;
 pub mod engine;
 pub mod http;
+pub mod jobs;
 pub mod matrix;
 pub mod node;
 pub mod painter;

@@ -166,6 +166,12 @@ impl Home {
         excluded
     }
 
+    /// Why factories cannot take a job now, besides what the policies say; a factory that could is not named.
+    pub fn hindrances(&self, now: Now, id: JobId) -> BTreeMap<NodeId, Vec<Cause>> {
+        let order = self.jobs.get(&id).map(|job| Arc::clone(&job.row.order));
+        order.map_or_else(Excluded::new, |order| self.excluded(now, id, &order, &BTreeMap::new()))
+    }
+
     /// What keeps a job from being placed, the most lasting reason first.
     fn why_not(
         &mut self,

@@ -11,6 +11,7 @@ use crate::canonical::{self, Digest};
 use crate::ids::TenantId;
 use crate::job::row::v1::{End, Row, State, SubmissionRow};
 use crate::job::{JobId, Now, Order};
+use crate::placement::Outcome;
 
 /// Jobs that are submitted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,9 @@ impl Home {
         if jobs.is_empty() || !different || !jobs.iter().enumerate().all(sound) {
             return self.reply(call, Answer::Unknown);
         }
-        let mut nowhere = |order: &Order| outlook.decide(&order.request, &Default::default()).factory.is_none();
+        // A factory that is down or full now may be there later: only a no of the rules is one.
+        let mut nowhere =
+            |order: &Order| outlook.decide(&order.request, &Default::default()).outcome == Outcome::Refused;
         if let Some(refused) = jobs.iter().position(|(_, order, _)| nowhere(order)) {
             return self.reply(call, Answer::Refused(refused));
         }

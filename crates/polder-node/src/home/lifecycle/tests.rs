@@ -42,6 +42,7 @@ impl Bench {
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
         let config = HomeConfig {
+            jobs: crate::config::HomeJobs::default().check(&|message| panic!("{message}")).unwrap(),
             tenant: TenantId::parse("bank").unwrap(),
             baseline: folder.join("baseline.cedar"),
             policy: folder.join("policy.cedar"),

@@ -116,6 +116,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         frameworks: Vec::new(),
         admission: Default::default(),
         batches: Default::default(),
+        jobs: Default::default(),
         content: None,
     };
     let factory = raw::Factory {
@@ -126,6 +127,7 @@ fn node_file(upstream: raw::Upstream, listen: SocketAddr, key: &str) -> Result<r
         queue: None,
         models: BTreeMap::new(),
         upstream: Some(upstream),
+        jobs: None,
     };
     Ok(raw::Config {
         retention: None,
