@@ -60,10 +60,38 @@ pub fn measure(asked: &Asked<'_>) -> Result<Vec<Row>, Failure> {
             speed
         }
     });
+    rows.push(growth(&polder, &root)?);
     if let ["--data", folder] = asked.parts {
         rows.extend(calibration(&polder, Path::new(folder))?);
     }
     Ok(rows)
+}
+
+/// Plans of a search.
+const PLANS: u32 = 1_000;
+
+/// A search over a thousand plans of one year, on two threads: how long one waits for it.
+fn growth(polder: &Path, root: &Path) -> Result<Row, Failure> {
+    let odd = |message: String| Failure::new(message, "run `polder twin grow studies/tenfold/grow.toml` by hand");
+    let folder = root.join("studies/tenfold");
+    let text = std::fs::read_to_string(folder.join("grow.toml")).map_err(|e| odd(e.to_string()))?;
+    let federation = folder.join("federation.toml").display().to_string();
+    let text = text.replace("days = 730", "days = 365").replace("\"federation.toml\"", &format!("{federation:?}"));
+    let study = std::env::temp_dir().join(format!("polder-bench-grow-{}.toml", std::process::id()));
+    std::fs::write(&study, text).map_err(|e| odd(e.to_string()))?;
+    let begun = std::time::Instant::now();
+    let mut command = Command::new(polder);
+    command.args(["twin", "grow", "-o", "json", "--threads", "2", "--plans", &PLANS.to_string()]).arg(&study);
+    // That no plan reaches tenfold in one year is no failure here: exit code 4.
+    let output = command.output().map_err(|e| odd(e.to_string()))?;
+    let minutes = begun.elapsed().as_secs_f64() / 60.0;
+    drop(std::fs::remove_file(&study));
+    let found: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|e| odd(format!("the search is not understood: {e}: {}", String::from_utf8_lossy(&output.stderr))))?;
+    if found["tried"].as_u64() != Some(u64::from(PLANS)) {
+        return Err(odd(format!("{} plans were tried", found["tried"])));
+    }
+    Ok(Row { must: at_most(60.0), goal: at_most(10.0), ..Row::new("1,000 one-year plans, 24 sites", minutes, "min") })
 }
 
 fn at_most(than: f64) -> Option<Bound> {

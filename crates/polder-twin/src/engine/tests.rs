@@ -342,3 +342,43 @@ fn power_that_is_not_contracted_is_the_bottleneck() {
     let peak_mw = outcome.sites[0].whole.peak_mw;
     assert!((25_000_000..=30_000_000).contains(&peak_mw), "{peak_mw}");
 }
+
+fn shipped(name: &str) -> Arc<Plan> {
+    let studies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../studies");
+    let path = studies.join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let folder = path.parent().unwrap().to_owned();
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    parse(name, &text, &Files { read: &read, folder: folder.clone() }).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Each shipped study says in its first lines what happens in it, and that happens.
+#[test]
+fn shipped_studies_tell_their_stories() {
+    let used = |outcome: &Outcome, site: &str, month: usize| {
+        let found = outcome.sites.iter().find(|one| one.id == site).unwrap();
+        found.months[month].used_us[0]
+    };
+    let asked = |outcome: &Outcome| outcome.demands.iter().map(|demand| demand.asked.arrived).sum::<u64>();
+    // Nothing of the vendor from March to May, and everything again in June.
+    let vendor = run(&shipped("vendor.toml"), 2);
+    for site in ["paris", "munich", "bologna", "frankfurt", "virginia"] {
+        assert_eq!(used(&vendor, site, 3), 0, "{site}");
+    }
+    for site in ["munich", "frankfurt", "virginia"] {
+        assert!(used(&vendor, site, 0) > 0 && used(&vendor, site, 5) > 0, "{site}");
+    }
+    let refused: u64 = vendor.demands.iter().map(|demand| demand.asked.refused_for_capacity).sum();
+    assert!(refused > asked(&vendor) / 10, "much finds no room: {refused}");
+    // A week in February without Germany.
+    let country = run(&shipped("country.toml"), 2);
+    let part = used(&country, "munich", 1) * 100 / used(&country, "munich", 0);
+    assert!((40..85).contains(&part), "three weeks of four, a shorter month: {part} %");
+    // From February on nothing of the bank's and the start-up's runs where the United States have a say; the defence firm never did.
+    let control = run(&shipped("us-control.toml"), 2);
+    for site in ["frankfurt", "virginia"] {
+        assert!(used(&control, site, 0) > 0, "{site}");
+        assert_eq!(used(&control, site, 3), 0, "{site}");
+    }
+    assert!(shipped("tenfold/grow.toml").growth.is_some());
+}
