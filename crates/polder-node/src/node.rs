@@ -155,8 +155,8 @@ impl Node {
         let members = open_members(&config, (&keys, &key_care), (&store, &log)).await?;
         let imports = Arc::new(Imports::open(config.node.clone(), log.clone(), &store).await?);
         let schema = Arc::new(config.schema()?);
-        let kept = (config.node.clone(), config.retention.clone());
-        let retention = Retention::open(kept.0, kept.1, log.clone(), store.clone()).await?;
+        let rules = config.retention.clone();
+        let retention = Retention::open(config.node.clone(), rules, log.clone(), store.clone()).await?;
         let factory = open_factory(&config, &keys, (&store, &log, &imports), &schema).await?;
         let ledger = match &config.home {
             Some(home) => {
@@ -180,7 +180,7 @@ impl Node {
         for problem in of_home.chain(factory.as_ref().and_then(|factory| factory.terms_problem())) {
             tracing::error!(problem, "a policy file was refused");
         }
-        let channel = key_care.channel_key()?;
+        let shown = OwnKey::new(&key_care.channel_key()?)?;
         let node = Arc::new(Self {
             config,
             store,
@@ -198,13 +198,12 @@ impl Node {
             witness,
             members,
             keys,
-            shown: OwnKey::new(&channel)?,
+            shown,
             followed: watch::channel(0).0,
             _lock: lock,
             started_ms: now_ms(),
         });
-        node.follow().await?;
-        Ok(node)
+        node.follow().await.map(|()| node)
     }
 
     /// Serves until shutdown. `ready` is called once every surface listens and the home has looked round.
