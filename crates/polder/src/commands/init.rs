@@ -178,6 +178,7 @@ fn factory(arguments: &Arguments) -> Result<Option<raw::Factory>, Failure> {
         queue: None,
         models,
         upstream,
+        jobs: None,
     }))
 }
 
@@ -210,5 +211,6 @@ fn home(folder: &Path, tenant: &str) -> Result<raw::Home, Failure> {
         content: None,
         admission: Default::default(),
         batches: Default::default(),
+        jobs: Default::default(),
     })
 }
