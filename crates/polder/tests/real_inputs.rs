@@ -408,7 +408,11 @@ fn no_prompt_and_no_key_is_ever_written_down() {
     assert!(files.len() > 100, "{}", files.len());
     assert!(files.iter().any(|path| path.ends_with("node.db-wal") || path.ends_with("node.db")));
     for path in files {
-        let bytes = std::fs::read(&path).unwrap();
+        // The nodes go on meanwhile: what was written beside its place may have been moved there.
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.unwrap(),
+        };
         let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         for canary in [PROMPT, LABEL] {
             assert!(!holds(canary), "`{}` holds `{canary}`", path.display());

@@ -17,6 +17,7 @@ use polder_core::job::executor::Exit;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::random;
 use crate::executor::{Part, Piece};
 
 /// Names of what lies in a run's folder.
@@ -173,8 +174,9 @@ impl Folder {
 
 fn settle(path: &Path, fate: Fate) -> std::io::Result<Fate> {
     let word = if fate == Fate::Starts { "starts" } else { "gone" };
-    // Written beside and linked: whoever reads it reads it whole.
-    let beside = path.with_extension(word);
+    // Written beside and linked: whoever reads it reads it whole. Each has a file of its own, or one would cut off what another
+    // has linked already.
+    let beside = path.with_extension(hex::encode(random::<8>()?));
     fs::write(&beside, word)?;
     let linked = fs::hard_link(&beside, path);
     drop(fs::remove_file(&beside));
